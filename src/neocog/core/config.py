@@ -1,0 +1,220 @@
+"""The settings of a training run: one flat TOML file that a person can read and a program can replay.
+
+Every key has a type, a range and a default; `auto` is resolved once, before training, and the value
+chosen stands in the run's own `config.toml`. Unknown keys are errors. No value names a Python object.
+Order of precedence: defaults < file < command line.
+"""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from neocog.core.errors import UsageError, nearest
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, le=1e3)]
+MAX_CONFIG_BYTES = 1_000_000
+
+
+class TrainConfig(BaseModel):
+    """All settings of `neocog train`. The description of a field is its help text on the command line."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+    data: str = Field(description="a folder of class folders, a folder with train/ val/ test/, a CSV, or a named set")
+    model: str = Field("resnet18", description="a network of `neocog models`")
+    knobs: dict[str, bool | int | float | str] = Field({}, description="the network's own options, as NAME=VALUE")
+    task: Literal["classification"] = Field("classification", description="what is learned")
+    regime: Literal["auto", "scratch", "probe", "full"] = Field(
+        "auto",
+        description="scratch; probe: frozen backbone, new head; full: head first, then everything at a smaller rate",
+    )
+    weights: str | None = Field(None, description="imagenet, a published tag, or a .safetensors / .pth file")
+    seed: int = Field(0, ge=0, lt=2**63, description="every random choice follows from it")
+
+    # data
+    val_fraction: Fraction = Field(0.15, description="share of the pictures for validation where the data has no split")
+    test_fraction: Fraction = Field(0.15, description="share of the pictures for the test where the data has no split")
+    image_size: int | None = Field(
+        None,
+        ge=8,
+        le=2048,
+        description="pixels of the network's square input (default: the weights', the network's or the data's)",
+    )
+    channels: Literal["auto", "rgb", "grey"] = Field(
+        "auto", description="colour of the input; auto: grey where every picture is grey and no weights ask for colour"
+    )
+    background: str = Field(
+        "white", pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$", description="colour behind transparent pixels"
+    )
+    max_pixels: int = Field(64_000_000, ge=1, le=10**9, description="pictures with more pixels are excluded")
+    max_excluded: Fraction = Field(0.01, description="share of excluded pictures above which the run fails")
+    strict: bool = Field(False, description="fail on the first excluded picture")
+    allow_empty_classes: bool = Field(
+        False, description="class folders without pictures are left out instead of refused"
+    )
+    follow_links: bool = Field(False, description="follow symbolic links inside the data folder")
+    threads: int = Field(0, ge=0, le=256, description="threads that decode pictures (0: one per core)")
+
+    # length
+    epochs: int | None = Field(
+        None, ge=1, le=100_000, description="passes over the training pictures (default: 20, or what fits into --time)"
+    )
+    time: str | None = Field(
+        None, pattern=r"^\d+(\.\d+)?(s|m|h)$", description="time budget for training: 90s, 10m, 2h"
+    )
+    batch_size: int = Field(64, ge=1, le=65_536, description="pictures per step")
+    accumulate: int = Field(1, ge=1, le=4096, description="steps whose gradients are added before the weights move")
+    patience: int | None = Field(
+        None, ge=1, le=100_000, description="stop after this many epochs without a better validation loss"
+    )
+
+    # optimizer
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="the update rule")
+    lr: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None, description="peak learning rate (default: 0.001, for sgd 0.05)"
+    )
+    momentum: Fraction = Field(0.9, description="of sgd (Nesterov) and rmsprop")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="not applied to biases and norms")
+    schedule: Literal["constant", "step", "plateau", "cosine", "one_cycle"] = Field(
+        "cosine", description="how the learning rate moves"
+    )
+    warmup_epochs: float = Field(0.5, ge=0, le=1000, description="linear rise to the peak rate, in epochs")
+    step_epochs: int = Field(
+        10, ge=1, le=100_000, description="schedule step: epochs between drops; plateau: epochs without improvement"
+    )
+    gamma: float = Field(0.1, gt=0, lt=1, description="schedule step and plateau: factor of a drop")
+    head_epochs: int = Field(2, ge=0, le=10_000, description="regime full: epochs in which only the head learns")
+    backbone_lr: float = Field(0.1, gt=0, le=1, description="regime full: the backbone's rate as a share of the head's")
+    clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="decay of an average of the weights, which is then what is evaluated and kept"
+    )
+
+    # regularisation
+    label_smoothing: Fraction = Field(0.0, description="share of the target given to all classes")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes weigh more in the loss"
+    )
+    dropout: Fraction | None = Field(None, description="dropout before the classifier (default: the paper's)")
+    l1: float = Field(0.0, ge=0, le=10, description="weight of the sum of absolute weights in the loss")
+    init: Literal[
+        "paper",
+        "pytorch",
+        "uniform",
+        "normal",
+        "constant",
+        "xavier_uniform",
+        "xavier_normal",
+        "he_uniform",
+        "he_normal",
+    ] = Field("paper", description="how weights that are not loaded start")
+
+    # augmentation (training pictures only)
+    augment: Literal["auto", "none", "light", "photo"] = Field(
+        "auto",
+        description="preset; light: small shifts; photo: random crop, flip, colour. Single settings below override it",
+    )
+    crop: Literal["none", "padded", "resized"] | None = Field(
+        None, description="random crop: of the padded picture, or of a random part resized"
+    )
+    crop_pad: int | None = Field(None, ge=0, le=512, description="padded crop: pixels of padding")
+    crop_scale: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="resized crop: smallest share of the picture's area"
+    )
+    flip: bool | None = Field(None, description="mirror left and right, every second picture")
+    rotation: float | None = Field(None, ge=0, le=180, description="largest rotation in degrees")
+    colour: float | None = Field(
+        None, ge=0, le=1, description="strength of brightness, contrast and saturation changes"
+    )
+    noise: float | None = Field(None, ge=0, le=1, description="standard deviation of Gaussian noise, on the 0..1 scale")
+    erasing: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="probability that a rectangle is erased"
+    )
+    mixup: float | None = Field(None, ge=0, le=10, description="alpha of MixUp (0: off)")
+    cutmix: float | None = Field(None, ge=0, le=10, description="alpha of CutMix (0: off)")
+
+    # machine
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
+    layout: Literal["auto", "channels_last", "contiguous"] = Field(
+        "auto", description="memory layout of pictures and weights"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError("val_fraction + test_fraction must be less than 1: nothing would be left to train on")
+        if self.regime in ("probe", "full") and self.weights is None:
+            raise ValueError(f"regime {self.regime} needs weights: give --weights imagenet or --weights FILE")
+        return self
+
+    def to_toml(self, comment: str = "") -> str:
+        """The complete settings as TOML; keys that are unset (None) are left out."""
+        lines = [f"# {line}" for line in comment.splitlines()]
+        values = self.model_dump(exclude_none=True)
+        knobs = values.pop("knobs")
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items()]
+        if knobs:
+            lines += ["", "[knobs]", *(f"{key} = {_toml(value)}" for key, value in knobs.items())]
+        return "\n".join(lines) + "\n"
+
+
+def seconds(text: str) -> float:
+    """ "90s", "10m", "2h" -> seconds."""
+    return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
+
+
+def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
+    """Defaults < the file < `overrides` (values of None are not overrides). All errors at once."""
+    values: dict[str, Any] = read_toml(path) if path is not None else {}
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    return validate(values, str(path) if path is not None else "settings")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise UsageError(f"{path} is larger than 1 MB, which no configuration is", "give a TOML file of settings")
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})", "give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{path} is not valid TOML ({error})", "correct that place") from None
+
+
+def validate(values: dict[str, Any], where: str) -> TrainConfig:
+    """UsageError that lists every wrong key, with its range and, for unknown keys, the nearest valid one."""
+    # TOML and Python write 1 for 1.0: whole numbers are welcome where a fraction is asked for, true is not.
+    values = {k: float(v) if type(v) is int and _is_float(k) else v for k, v in values.items()}
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors(include_url=False)]
+        more = f" ({len(problems)} errors)" if len(problems) > 1 else ""
+        raise UsageError(
+            f"{where}{more}: " + " | ".join(problems), "`neocog train --help` lists every setting"
+        ) from None
+
+
+def _is_float(key: str) -> bool:
+    field = TrainConfig.model_fields.get(key)
+    return field is not None and "float" in str(field.annotation)
+
+
+def _problem(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        close = nearest(key, TrainConfig.model_fields)
+        return f"unknown key {key!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
+    message = item["msg"].removeprefix("Value error, ")
+    value = repr(item.get("input"))
+    return f"{key} = {value[:60]}: {message}" if key else message
+
+
+def _toml(value: Any) -> str:
+    # JSON's strings, numbers and booleans are valid TOML; a float keeps its point.
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,91 @@
+"""What every network and every task promises, so that the floors above need to know nothing else.
+
+One alphabet of shapes: B pictures, C channels, H x W pixels, D embedding width, K classes.
+"""
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module, ABC):
+    """An image network: `forward(x) = head(stages(stem(x)))`. A pure function of its input.
+
+    A subclass builds `stem`, `stages` (a Sequential of named stages) and `head` (a Sequential that ends
+    in the classifier named by `classifier`) and sets the attributes below.
+    """
+
+    stem: nn.Module
+    stages: nn.Sequential
+    head: nn.Sequential
+    num_classes: int
+    in_channels: int
+    stage_channels: tuple[int, ...]  # channels after each stage
+    stage_strides: tuple[int, ...]  # input pixels per output pixel after each stage; 0: no grid is left
+    min_size: int = 1  # the smallest H and W that give an output
+    fixed_size: int | None = None  # networks whose dense layers fix H and W
+    classifier: str = "fc"  # the child of `head` that makes the class scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) normalised float -> (B, K) scores before the softmax."""
+        out: Tensor = self.head(self.stages(self.stem(x)))
+        return out
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """(B, C, H, W) -> one (B, stage_channels[i], H / stage_strides[i], W / stage_strides[i]) per stage."""
+        x = self.stem(x)
+        outputs = []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D), what the final classifier sees."""
+        x = self.stages(self.stem(x))
+        for name, module in self.head.named_children():
+            if name == self.classifier:
+                break
+            x = module(x)
+        return x
+
+    def reset_head(self, num_classes: int) -> None:
+        """Replaces the final classifier by a new one with `num_classes` outputs; everything else stays."""
+        old = self.head.get_submodule(self.classifier)
+        if not isinstance(old, nn.Linear):
+            raise TypeError(f"{type(self).__name__} must say how its classifier is replaced")
+        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
+        nn.init.normal_(new.weight, std=0.01)
+        if new.bias is not None:
+            nn.init.zeros_(new.bias)
+        self.head.set_submodule(self.classifier, new.to(old.weight.device, old.weight.dtype))
+        self.num_classes = num_classes
+
+
+@dataclass
+class Step:
+    """What one training step gives the loop: a scalar `loss` to minimise and the `outputs` it came from."""
+
+    loss: Tensor
+    outputs: Tensor
+
+
+class Batch(Protocol):
+    """What the data floor hands to a task: normalised pictures and what is known about them."""
+
+    images: Tensor  # (B, C, H, W) float
+    targets: Tensor  # (B,) int64 class numbers, or (B, K) float class shares after MixUp or CutMix
+    indices: Tensor  # (B,) int64 row numbers in the data set
+
+
+class Task(Protocol):
+    """The meaning of a step. The loop knows nothing else about the problem."""
+
+    def step(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Step: ...
+
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(B,) bool: which rows of a training batch count as right, for the progress line."""
+        ...

@@ -1,0 +1,60 @@
+"""The facts of a network, written beside its builder and recounted by the tests."""
+
+from dataclasses import dataclass, field
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded picture to a network's input: short side to `resize`, centre crop `size`, then
+    (x / 255 - mean) / std per channel. Sizes are pixels; mean and std are on the 0..1 scale."""
+
+    size: int = 224
+    resize: int = 256
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"  # always with antialiasing
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Published weights: where they lie, how to know them, how to feed them.
+
+    `sha256` may be a prefix of the digest (torchvision publishes eight digits in the file's name).
+    `layout` names the key layout: "torchvision", "timm" or "neocog".
+    `top1`, `top5`: the publisher's ImageNet validation accuracy, in percent.
+    `knobs`: builder knobs these weights need, for instance {"padding": "same"}.
+    """
+
+    tag: str
+    url: str
+    sha256: str
+    layout: str = "torchvision"
+    preprocessing: Preprocessing = Preprocessing()
+    categories: str = "imagenet-1k"
+    licence: str = "BSD-3-Clause"
+    top1: float | None = None
+    top5: float | None = None
+    knobs: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A network's facts. `params` and `macs` (multiply-accumulates of convolutions and matrix products,
+    one picture) are counted at `input_shape` (C, H, W) with `num_classes` outputs."""
+
+    name: str
+    idea: str  # one sentence, for the zoo table
+    title: str
+    year: int
+    link: str
+    table: str  # which table of the paper the code's table is
+    input_shape: tuple[int, ...]
+    params: int
+    macs: int
+    num_classes: int = 1000
+    task: str = "classification"
+    weights: tuple[Weights, ...] = ()
+    aliases: tuple[str, ...] = ()
