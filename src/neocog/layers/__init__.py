@@ -1,0 +1,1 @@
+"""Parts of networks that have found a second home. Each file is one idea."""
