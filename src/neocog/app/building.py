@@ -1,0 +1,101 @@
+"""The parts of a run, each built from its settings."""
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+
+from neocog.app.machine import Machine
+from neocog.app.zoo import Loaded, load_model
+from neocog.core.config import TrainConfig
+from neocog.core.contracts import Network
+from neocog.core.errors import UsageError
+from neocog.core.registry import Entry, lookup
+from neocog.core.spec import Preprocessing
+from neocog.data.augment import Augment
+from neocog.data.dataset import Dataset
+from neocog.data.loader import Loader
+from neocog.layers.init import initialise
+from neocog.tasks.classification import Classification, balanced_weights
+
+EVALUATION_BATCH = 64
+
+
+def knobs_of(config: TrainConfig, entry: Entry, size: int) -> dict[str, Any]:
+    """The network's own options: those given, with the settings that only some networks take."""
+    takes = inspect.signature(entry.build).parameters
+    knobs: dict[str, Any] = dict(config.knobs)
+    if config.dropout is not None:
+        if "dropout" not in takes:
+            raise UsageError(f"{entry.spec.name} has no dropout", "leave --dropout out")
+        knobs["dropout"] = config.dropout
+    if "image_size" in takes:
+        knobs["image_size"] = size
+    return knobs
+
+
+def build_network(config: TrainConfig, num_classes: int, channels: int, size: int) -> tuple[Loaded, dict[str, Any]]:
+    """The network with its starting weights, and the knobs it was built with."""
+    entry = lookup(config.model)
+    if len(entry.spec.input_shape) != 3:
+        raise UsageError(f"{entry.spec.name} takes vectors, not pictures", "`neocog models` shows each network's input")
+    knobs = knobs_of(config, entry, size)
+    torch.manual_seed(config.seed)
+    loaded = load_model(
+        config.model, weights=config.weights, num_classes=num_classes, in_channels=channels, knobs=knobs
+    )
+    network = loaded.network
+    check_size(entry.spec.name, network, size)
+    if config.init != "paper":
+        if config.weights is not None:
+            raise UsageError("--init is for networks that start from nothing", "leave --init or --weights out")
+        initialise(network, config.init)
+    return loaded, knobs
+
+
+def check_size(name: str, network: Network, size: int) -> None:
+    if network.fixed_size is not None and size != network.fixed_size:
+        wanted = network.fixed_size
+        raise UsageError(f"{name} takes {wanted} x {wanted} pixels, not {size}", f"use --image-size {wanted}")
+    if size < network.min_size:
+        least = network.min_size
+        raise UsageError(f"{name} needs at least {least} x {least} pixels, not {size}", f"use --image-size {least}")
+
+
+def choose_preprocessing(own: Preprocessing | None, resize: int, size: int, dataset: Dataset) -> Preprocessing:
+    """The weights' own mean and std; for a network that starts from nothing, those of the training pictures."""
+    if own is not None:
+        return Preprocessing(size, resize, own.mean, own.std, own.interpolation)
+    mean, std = dataset.mean_std(dataset.rows("train"))
+    return Preprocessing(size, resize, mean, std)
+
+
+def make_augment(config: TrainConfig) -> Augment:
+    keys = ("crop", "crop_pad", "crop_scale", "flip", "rotation", "colour", "noise", "erasing", "mixup", "cutmix")
+    return Augment(**{key: getattr(config, key) for key in keys})
+
+
+def make_task(config: TrainConfig, dataset: Dataset, device: torch.device) -> Classification:
+    weights = None
+    if config.class_weights == "balanced":
+        counts = np.bincount(dataset.labels[dataset.rows("train")], minlength=len(dataset.classes))
+        weights = balanced_weights(torch.from_numpy(counts).float()).to(device)
+    return Classification(config.label_smoothing, weights)
+
+
+def training_loader(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, machine: Machine) -> Loader:
+    return Loader(
+        dataset, dataset.rows("train"), preprocessing=preprocessing, batch_size=config.batch_size,
+        augment=make_augment(config), seed=config.seed, shuffle=True, device=machine.device,
+        channels_last=machine.channels_last, threads=config.threads,
+    )  # fmt: skip
+
+
+def evaluation_loader(
+    dataset: Dataset, rows: "np.typing.NDArray[np.int64]", preprocessing: Preprocessing, machine: Machine, threads: int
+) -> Loader:
+    return Loader(
+        dataset, rows, preprocessing=preprocessing, batch_size=EVALUATION_BATCH, device=machine.device,
+        channels_last=machine.channels_last, threads=threads,
+    )  # fmt: skip

@@ -1,0 +1,233 @@
+"""A run's page, filled in from what the run left behind."""
+
+import io
+import json
+import platform
+import shlex
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+from torch import Tensor
+
+import neocog
+from neocog.app.building import evaluation_loader, training_loader
+from neocog.core.config import TrainConfig
+from neocog.core.contracts import Network
+from neocog.core.files import write_atomic
+from neocog.core.registry import lookup
+from neocog.core.spec import Preprocessing
+from neocog.cost.count import count
+from neocog.evaluate import Predictions, summarise
+from neocog.report.model import (
+    ClassCount,
+    ConfusedPair,
+    DataFacts,
+    Epoch,
+    Evaluation,
+    Mistake,
+    NetworkFacts,
+    Picture,
+    Report,
+    Scores,
+    Setting,
+    Stage,
+    TrainingFacts,
+)
+from neocog.report.page import render
+
+if TYPE_CHECKING:
+    from neocog.app.session import Session
+
+THUMBNAIL = 112  # pixels
+SAMPLES = 16
+MISTAKES = 24
+PAIRS, EXAMPLES = 6, 4
+
+REGIMES = {
+    "scratch": "Every weight was learned from these pictures alone.",
+    "probe": "Only the new classifier was learned; the pretrained backbone stayed frozen, batch norm included.",
+    "full": "The new classifier was learned first, then everything together, the pretrained part at a smaller rate.",
+}
+
+
+def write_report(session: "Session") -> None:
+    """`report.html` in the run's folder."""
+    write_atomic(session.folder / "report.html", render(make_report(session)))
+
+
+def make_report(session: "Session") -> Report:
+    config, progress = session.config, session.trainer.progress
+    predictions = Predictions.read(session.folder / "predictions.csv")
+    split = "test" if "test" in predictions.split else "val"
+    history = [json.loads(line) for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
+    return Report(
+        model=lookup(config.model).spec.name,
+        regime=config.regime,
+        data_name=session.dataset.name,
+        done=REGIMES[config.regime],
+        created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        warnings=tuple(session.dataset.warnings),
+        data=data_facts(session),
+        samples=samples(session),
+        network=network_facts(session),
+        history=tuple(epoch_of(row) for row in history),
+        kept_epoch=progress.best_epoch + 1 if progress.best_epoch >= 0 else None,
+        evaluation=evaluation(session, predictions.of(split), split),
+        training=training_facts(session, history),
+        settings=settings_of(config),
+        command=f"neocog train --config {shlex.quote(str(session.folder / 'config.toml'))}",
+    )
+
+
+def data_facts(session: "Session") -> DataFacts:
+    data, config = session.dataset, session.config
+    splits = tuple(name for name in ("train", "val", "test") if len(data.rows(name)))
+    per_split = [np.bincount(data.labels[data.rows(name)], minlength=len(data.classes)).tolist() for name in splits]
+    counts = (ClassCount(name, tuple(row[i] for row in per_split)) for i, name in enumerate(data.classes))
+    return DataFacts(
+        source=config.data,
+        splits=splits,
+        classes=tuple(counts),
+        how_split=data.how_split,
+        excluded=tuple((e.file, f"{e.reason}: {e.detail}") for e in data.scan.excluded),
+        duplicates=tuple((group.kind, tuple(group.files)) for group in data.scan.duplicates),
+        modes=tuple(data.scan.modes.items()),
+        notes=tuple(f"{name}: {number}" for name, number in data.scan.notes.items()),
+    )
+
+
+def network_facts(session: "Session") -> NetworkFacts:
+    network, pre, spec = session.loaded.network, session.preprocessing, lookup(session.config.model).spec
+    shape = (network.in_channels, pre.size, pre.size)
+    total = count(network, shape)
+    learned = sum(p.numel() for _, parameters in session.trainer.regime.parts(network) for p in parameters)
+    mean, std = (", ".join(f"{v:.3f}" for v in values) for values in (pre.mean, pre.std))
+    return NetworkFacts(
+        name=spec.name,
+        input_shape=shape,
+        params=total.params,
+        macs=total.macs,
+        idea=spec.idea,
+        trained_params=learned if learned != total.params else None,
+        stages=stages_of(network, shape),
+        preprocessing=(
+            f"short side to {pre.resize} pixels ({pre.interpolation}, antialiased), centre {pre.size} x {pre.size}, "
+            f"0..1, minus ({mean}), divided by ({std})"
+        ),
+        weights=tuple((key, str(value)) for key, value in session.loaded.provenance.items()),
+        paper=spec.title,
+        year=spec.year,
+        link=spec.link,
+    )
+
+
+def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[Stage, ...]:
+    """Stem, stages and head, one row each."""
+    rows = []
+    parts = [("stem", network.stem), *network.stages.named_children(), ("head", network.head)]
+    for name, part in parts:
+        facts = count(part, shape)
+        shape = facts.out_shape
+        rows.append(Stage(name, shape, facts.params, facts.macs))
+    return tuple(rows)
+
+
+def evaluation(session: "Session", predictions: Predictions, split: str) -> Evaluation:
+    scores = summarise(predictions)
+    row_of = {file: row for row, file in enumerate(session.dataset.files)}
+    mistakes = predictions.mistakes()
+    shown = mistakes[:MISTAKES].tolist()
+    names = predictions.classes
+    examples: list[list[int]] = []
+    for pair in scores["most_confused"][:PAIRS]:
+        truth, guess = names.index(pair["truth"]), names.index(pair["predicted"])
+        alike = (predictions.labels[mistakes] == truth) & (predictions.predicted[mistakes] == guess)
+        examples.append(mistakes[alike][:EXAMPLES].tolist())
+    wanted = [*shown, *(i for numbers in examples for i in numbers)]
+    pictures = dict(zip(wanted, thumbnails(session, [row_of[predictions.files[i]] for i in wanted]), strict=True))
+    return Evaluation(
+        split=split,
+        scores=Scores(**scores),
+        pairs=tuple(
+            ConfusedPair(pair["truth"], pair["predicted"], pair["count"], tuple(pictures[i] for i in numbers))
+            for pair, numbers in zip(scores["most_confused"], examples, strict=False)
+        ),
+        mistakes=tuple(
+            Mistake(
+                pictures[i], names[predictions.labels[i]], names[predictions.predicted[i]],
+                float(predictions.confidence[i]),
+            )
+            for i in shown
+        ),
+    )  # fmt: skip
+
+
+def training_facts(session: "Session", history: list[dict[str, Any]]) -> TrainingFacts:
+    machine = session.machine
+    versions = {"neocog": neocog.__version__, "torch": torch.__version__, "Pillow": PIL.__version__,
+                "Python": platform.python_version()}  # fmt: skip
+    rates = [row["images_per_second"] for row in history]
+    return TrainingFacts(
+        seconds=session.trainer.progress.seconds,
+        epochs=len(history),
+        images_per_second=float(np.median(rates)),
+        device=machine.describe().split(", ")[0],
+        precision="bf16" if machine.bf16 else "fp32",
+        layout="channels_last" if machine.channels_last else "contiguous",
+        versions=tuple(versions.items()),
+    )
+
+
+def settings_of(config: TrainConfig) -> tuple[Setting, ...]:
+    fields = TrainConfig.model_fields
+    return tuple(
+        Setting(name, str(value), changed=value != fields[name].default)
+        for name, value in config.model_dump(exclude_none=True).items()
+    )
+
+
+def epoch_of(row: dict[str, Any]) -> Epoch:
+    return Epoch(
+        row["epoch"], row["train_loss"], row.get("val_loss"), row["train_accuracy"], row.get("val_accuracy"), row["lr"]
+    )
+
+
+def samples(session: "Session") -> tuple[Picture, ...]:
+    """Training pictures as the first epoch showed them to the network."""
+    batch = next(training_loader(session.config, session.dataset, session.preprocessing, session.machine).epoch(0))
+    data = session.dataset
+    return tuple(
+        Picture(to_png(image, session.preprocessing), data.files[row], data.classes[data.labels[row]])
+        for image, row in zip(batch.images[:SAMPLES].cpu(), batch.indices[:SAMPLES].tolist(), strict=True)
+    )
+
+
+def thumbnails(session: "Session", rows: list[int]) -> list[Picture]:
+    """The pictures as the network saw them in evaluation, in the order of `rows`."""
+    loader = evaluation_loader(
+        session.dataset, np.array(rows, np.int64), session.preprocessing, session.machine, session.config.threads
+    )
+    data = session.dataset
+    return [
+        Picture(to_png(image, session.preprocessing), data.files[row])
+        for batch in loader.epoch(0)
+        for image, row in zip(batch.images.cpu(), batch.indices.tolist(), strict=True)
+    ]
+
+
+def to_png(image: Tensor, preprocessing: Preprocessing) -> bytes:
+    """(C, S, S) normalised -> PNG bytes: the inverse of `normalise`, at most THUMBNAIL pixels a side."""
+    channels = image.shape[0]
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    if len(mean) != channels:
+        mean, std = mean.mean().view(1, 1, 1), std.mean().view(1, 1, 1)
+    pixels = ((image.float() * std + mean) * 255).round().clamp(0, 255).byte()
+    picture = Image.fromarray(pixels[0].numpy() if channels == 1 else pixels.permute(1, 2, 0).contiguous().numpy())
+    picture.thumbnail((THUMBNAIL, THUMBNAIL))
+    out = io.BytesIO()
+    picture.save(out, "PNG", optimize=True)
+    return out.getvalue()

@@ -1,0 +1,120 @@
+"""A finished run, opened from its folder."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neocog.app.machine import Machine, choose_machine
+from neocog.app.zoo import build
+from neocog.core.config import TrainConfig, load_config
+from neocog.core.contracts import Network
+from neocog.core.errors import DataError, ModelFileError, UsageError
+from neocog.core.registry import lookup
+from neocog.data.decode import DecodeOptions
+from neocog.data.preprocess import normalise
+from neocog.data.stream import stream
+from neocog.evaluate import Predictions, evaluating, summarise
+from neocog.export.bundle import ModelCard, read_bundle, read_card
+
+
+class Prediction(NamedTuple):
+    """One picture's answer: `label` and its `probability`, all classes' `probabilities` (K,); for a file that
+    cannot be read, `label` is None and `problem` says why."""
+
+    file: Path
+    label: str | None
+    probability: float
+    probabilities: NDArray[np.float32]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """`Run.open(path)`: the settings, classes, numbers and network of a finished run."""
+
+    folder: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """ModelFileError where the folder holds no finished run. Runs no code of the folder's."""
+        folder = Path(path)
+        if not folder.is_dir():
+            raise UsageError(f"the run folder {folder} does not exist", "give a folder that `neocog train` made")
+        run = cls(folder)
+        assert run.card  # read and checked now rather than later
+        return run
+
+    @cached_property
+    def card(self) -> ModelCard:
+        return read_card(self.folder / "model")
+
+    @cached_property
+    def config(self) -> TrainConfig:
+        return load_config(self.folder / "config.toml", {})
+
+    @property
+    def classes(self) -> list[str]:
+        return self.card.classes
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    def predictions(self, split: str = "test") -> Predictions:
+        """What the run said about the pictures kept from training: `split` is "val" or "test"."""
+        found = Predictions.read(self.folder / "predictions.csv").of(split)
+        if not found.files:
+            raise DataError(f"{self.folder}/predictions.csv has no {split} pictures", "ask for val or test")
+        return found
+
+    def has(self, split: str) -> bool:
+        """Whether the run kept pictures of this set from training."""
+        return split in Predictions.read(self.folder / "predictions.csv").split
+
+    def metrics(self, split: str = "test") -> dict[str, Any]:
+        """Every reported number (`neocog.evaluate.summarise`), recomputed from predictions.csv."""
+        return summarise(self.predictions(split))
+
+    def network(self) -> Network:
+        """The trained network, in eval mode, on the CPU. ModelFileError where the weights file is damaged."""
+        card, state = read_bundle(self.folder / "model")
+        network = build(lookup(card.model), len(card.classes), card.in_channels, card.knobs)
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()[:120]
+            raise ModelFileError(f"{self.folder}/model does not fit {card.model} ({reason})", "train again") from None
+        return network.eval()
+
+    def predict(self, files: Iterable[str | Path], *, batch_size: int = 32, threads: int = 0) -> Iterator[Prediction]:
+        """One `Prediction` per file, in order, as they come: memory does not grow with the number of files."""
+        machine = choose_machine(self.config)
+        network = self.network()
+        machine.place(network)
+        return self._predict(network, machine, (Path(f) for f in files), batch_size, threads)
+
+    def _predict(
+        self, network: Network, machine: Machine, files: Iterator[Path], batch_size: int, threads: int
+    ) -> Iterator[Prediction]:
+        card = self.card
+        options = DecodeOptions(card.in_channels, card.background, self.config.max_pixels)
+        nothing = np.zeros(0, np.float32)
+        for paths, pictures, failures in stream(files, options, card.preprocessing, batch_size, threads):
+            for path, problem in failures:
+                yield Prediction(path, None, 0.0, nothing, f"{problem.reason}: {problem.detail}")
+            if not paths:
+                continue
+            memory_format = torch.channels_last if machine.channels_last else torch.contiguous_format
+            images = normalise(pictures.to(machine.device), card.preprocessing, memory_format=memory_format)
+            autocast = torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16)
+            with evaluating(network), torch.inference_mode(), autocast:
+                scores = network(images).float()
+            for path, row in zip(paths, scores.softmax(1).cpu().numpy(), strict=True):
+                best = int(row.argmax())
+                yield Prediction(path, card.classes[best], float(row[best]), row)

@@ -1,0 +1,184 @@
+"""One run, decided and built, then carried out: train, evaluate, keep, report."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import neocog
+from neocog import metrics
+from neocog.app import settings
+from neocog.app.building import (
+    build_network,
+    choose_preprocessing,
+    evaluation_loader,
+    make_task,
+    training_loader,
+)
+from neocog.app.machine import Machine, choose_machine
+from neocog.app.reporting import write_report
+from neocog.app.run import Run
+from neocog.app.zoo import Loaded, load_model
+from neocog.core.config import TrainConfig, seconds
+from neocog.core.contracts import Network
+from neocog.core.events import Events
+from neocog.core.registry import lookup
+from neocog.core.spec import Preprocessing
+from neocog.cost.count import count
+from neocog.data.dataset import Dataset, open_dataset
+from neocog.data.decode import DecodeOptions
+from neocog.evaluate import Predictions, predict
+from neocog.export.bundle import ModelCard, write_bundle
+from neocog.train.loop import Trainer
+from neocog.train.timing import seconds_per_batch
+
+
+@dataclass
+class Session:
+    """Everything a run needs. Nothing has been written yet when `prepare` returns it."""
+
+    config: TrainConfig
+    folder: Path
+    dataset: Dataset
+    loaded: Loaded
+    knobs: dict[str, Any]
+    preprocessing: Preprocessing
+    machine: Machine
+    trainer: Trainer
+    events: Events
+    notes: list[tuple[str, str]] = field(default_factory=list)  # what was announced: (label, text)
+
+    def run(self) -> Run:
+        self.events.emit("training", trainer=self.trainer)
+        best = self.trainer.fit()
+        network = self.loaded.network
+        network.load_state_dict(best)
+        self.evaluate(network).write(self.folder / "predictions.csv")
+        write_bundle(self.folder / "model", network.state_dict(), self.card())
+        write_report(self)
+        for superfluous in self.folder.glob("best-*.pt"):  # now in model/
+            superfluous.unlink()
+        return Run.open(self.folder)
+
+    def evaluate(self, network: Network) -> Predictions:
+        """Predictions on every picture that was kept from training: validation, then test."""
+        data = self.dataset
+        rows = np.concatenate([data.rows("val"), data.rows("test")])
+        loader = evaluation_loader(data, rows, self.preprocessing, self.machine, self.config.threads)
+        outcome = predict(network, loader.epoch(0), autocast=torch.bfloat16 if self.machine.bf16 else None)
+        numbers = outcome.indices.tolist()
+        return Predictions(
+            [data.files[i] for i in numbers], [data.splits[i] for i in numbers], data.classes,
+            data.labels[outcome.indices], outcome.probabilities,
+        )  # fmt: skip
+
+    def card(self) -> ModelCard:
+        story = {"regime": self.config.regime, "seed": self.config.seed, "data": self.dataset.name}
+        return ModelCard(
+            model=lookup(self.config.model).spec.name, knobs=self.knobs, classes=self.dataset.classes,
+            in_channels=self.loaded.network.in_channels, background=self.config.background,
+            preprocessing=self.preprocessing, provenance=story | self.loaded.provenance,
+            written_by=neocog.__version__,
+        )  # fmt: skip
+
+    def note(self, label: str, text: str) -> None:
+        self.notes.append((label, text))
+        self.events.emit("note", label=label, text=text)
+
+
+def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
+    """Opens the data, decides every open setting and builds the network and its trainer."""
+    machine = choose_machine(config)
+    spec = lookup(config.model).spec
+    own = load_model(config.model, weights=config.weights, knobs=config.knobs).preprocessing if config.weights else None
+    dataset = open_data(config, settings.largest_side(config, spec, own), events)
+    grey = (dataset.grey and own is None) if config.channels == "auto" else config.channels == "grey"
+    dataset = dataset.with_channels(1 if grey else 3)
+    resize, size = settings.decide_size(config, spec, own, dataset.equal_size)
+    config = settings.decide(config, dataset.channels, size)
+    loaded, knobs = build_network(config, len(dataset.classes), dataset.channels, size)
+    machine.place(loaded.network)
+    preprocessing = choose_preprocessing(own, resize, size, dataset)
+    loader = training_loader(config, dataset, preprocessing, machine)
+    task, regime = make_task(config, dataset, machine.device), settings.make_regime(config)
+
+    def epoch_seconds(epoch: int) -> float:
+        per_batch = seconds_per_batch(loaded.network, task, loader, regime, epoch, bf16=machine.bf16)
+        return per_batch * len(loader)
+
+    first = epoch_seconds(0)
+    later = epoch_seconds(config.head_epochs) if config.regime == "full" else first
+    if config.epochs is None:
+        assert config.time is not None
+        planned = settings.epochs_within(seconds(config.time), first, later, config)
+        config = config.model_copy(update={"epochs": planned})
+    assert config.epochs is not None
+    validation = evaluation_loader(dataset, dataset.rows("val"), preprocessing, machine, config.threads)
+
+    def validate(network: nn.Module) -> dict[str, float] | None:
+        if len(validation) == 0:
+            return None
+        found = predict(network, validation.epoch(0), autocast=torch.bfloat16 if machine.bf16 else None)
+        return {
+            "loss": float(metrics.negative_log_likelihood(found.probabilities, found.labels)),
+            "accuracy": float((found.probabilities.argmax(1) == found.labels).mean()),
+        }
+
+    recipe = settings.make_recipe(config, bf16=machine.bf16)
+    trainer = Trainer(loaded.network, task, loader, regime, recipe, folder=folder, validate=validate, events=events)
+    session = Session(config, folder, dataset, loaded, knobs, preprocessing, machine, trainer, events)
+    head = min(config.head_epochs, config.epochs) if config.regime == "full" else 0
+    announce(session, head * first + (config.epochs - head) * later)
+    return session
+
+
+def open_data(config: TrainConfig, resize: int, events: Events) -> Dataset:
+    options = DecodeOptions(1 if config.channels == "grey" else 3, config.background, config.max_pixels)
+    return open_dataset(
+        config.data, options, resize=resize, val_fraction=config.val_fraction, test_fraction=config.test_fraction,
+        seed=config.seed, follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,
+        threads=config.threads, max_excluded=config.max_excluded, strict=config.strict,
+        on_progress=lambda done, total: events.emit("progress", what="scanning", done=done, total=total),
+    )  # fmt: skip
+
+
+def announce(session: Session, predicted_seconds: float) -> None:
+    """The first lines of a run: what was found, what was chosen, what it will cost."""
+    data, config, network, pre = session.dataset, session.config, session.loaded.network, session.preprocessing
+    sizes = ", ".join(f"{name} {len(data.rows(name)):,}" for name in ("train", "val", "test"))
+    excluded = len(data.scan.excluded)
+    colour = "grey" if data.channels == 1 else "colour"
+    session.note(
+        "pictures", f"{len(data.files):,} in {len(data.classes)} classes ({sizes}), {colour}; {excluded} excluded"
+    )
+    for warning in data.warnings:
+        session.note("warning", warning)
+    shape = (network.in_channels, pre.size, pre.size)
+    facts = count(network, shape)
+    size = " x ".join(str(n) for n in shape)
+    session.note(
+        "network",
+        f"{lookup(config.model).spec.name}, {facts.params:,} parameters, "
+        f"{facts.macs / 1e6:,.1f} million multiply-accumulates a picture of {size}",
+    )
+    start = session.loaded.provenance.get("weights", f"nothing ({config.init} initialisation)")
+    session.note("start", f"from {start}; regime {config.regime}")
+    for remark in session.loaded.notes:
+        session.note("weights", remark)
+    session.note("machine", session.machine.describe())
+    batches = len(session.trainer.loader)
+    session.note(
+        "training",
+        f"{config.epochs} epochs of {batches:,} batches of {config.batch_size}, {config.optimizer}, "
+        f"rate {config.lr:g} {config.schedule}, augmentation {config.augment}; about {duration(predicted_seconds)}",
+    )
+
+
+def duration(value: float) -> str:
+    """Seconds for people: 42 s, 3 min, 2.5 h."""
+    if value < 100:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"

@@ -1,0 +1,99 @@
+"""`auto` becomes a value: every open setting is decided here, once, from the data, the weights and the machine.
+
+The decided configuration is what a run writes to its `config.toml`, so a replay decides nothing again.
+"""
+
+from typing import Any
+
+from neocog.core.config import TrainConfig
+from neocog.core.spec import Preprocessing, Spec
+from neocog.train.loop import Recipe, Regime
+from neocog.train.optimizer import DEFAULT_LR
+from neocog.train.schedule import Schedule
+from neocog.transfer.regimes import Full, Probe, Scratch
+
+DEFAULT_EPOCHS = 20
+SMALL = 64  # pixels: up to here a picture is a digit or a thumbnail, above it a photograph
+
+# crop, pad as a share of the size, smallest area, flip, rotation (degrees), colour
+PRESETS: dict[str, dict[str, Any]] = {
+    "none":  {"crop": "none", "crop_pad": 0, "crop_scale": 1.0, "flip": False, "rotation": 0.0, "colour": 0.0},
+    "light": {"crop": "padded", "crop_pad": 2, "crop_scale": 1.0, "flip": False, "rotation": 0.0, "colour": 0.0},
+    "photo": {"crop": "resized", "crop_pad": 0, "crop_scale": 0.35, "flip": True, "rotation": 0.0, "colour": 0.2},
+}  # fmt: skip
+NEVER_BY_PRESET = {"noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+
+
+def largest_side(config: TrainConfig, spec: Spec, own: Preprocessing | None) -> int:
+    """The short side up to which pictures are kept when they are read, before anything is known about them."""
+    if config.image_size is not None:
+        return stored_side(config.image_size)
+    return own.resize if own is not None else stored_side(spec.input_shape[-1])
+
+
+def decide_size(
+    config: TrainConfig, spec: Spec, own: Preprocessing | None, equal_size: tuple[int, int] | None
+) -> tuple[int, int]:
+    """(short side after resizing, side of the square crop), in pixels. `own`: the weights' preprocessing;
+    `equal_size`: (H, W) where all pictures agree."""
+    if config.image_size is not None:
+        return stored_side(config.image_size), config.image_size
+    if own is not None:
+        return own.resize, own.size
+    size = spec.input_shape[-1]
+    if equal_size is not None and max(equal_size) <= SMALL:
+        size = min(equal_size)
+    return stored_side(size), size
+
+
+def stored_side(size: int) -> int:
+    """The short side that a crop of `size` pixels is cut from: the field's 256 for 224; small pictures whole."""
+    return size if size <= SMALL else round(size * 256 / 224)
+
+
+def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
+    """The configuration with every `auto` and every preset resolved."""
+    photo = size > SMALL
+    preset = config.augment if config.augment != "auto" else ("photo" if photo else "light")
+    values: dict[str, Any] = {"augment": preset, "channels": "rgb" if channels == 3 else "grey", "image_size": size}
+    for key, value in (PRESETS[preset] | NEVER_BY_PRESET).items():
+        if getattr(config, key) is None:
+            values[key] = value
+    if config.regime == "auto":
+        values["regime"] = "scratch" if config.weights is None else "full"
+    if config.lr is None:
+        values["lr"] = DEFAULT_LR[config.optimizer]
+    if config.epochs is None and config.time is None:
+        values["epochs"] = DEFAULT_EPOCHS
+    return config.model_copy(update=values)
+
+
+def make_recipe(config: TrainConfig, *, bf16: bool) -> Recipe:
+    assert config.epochs is not None
+    assert config.lr is not None
+    schedule = Schedule(config.schedule, config.epochs, config.warmup_epochs, config.step_epochs, config.gamma)
+    return Recipe(
+        epochs=config.epochs, optimizer=config.optimizer, lr=config.lr, schedule=schedule, momentum=config.momentum,
+        weight_decay=config.weight_decay, accumulate=config.accumulate, clip_norm=config.clip_norm, l1=config.l1,
+        ema=config.ema, patience=config.patience, seed=config.seed, bf16=bf16,
+    )  # fmt: skip
+
+
+def make_regime(config: TrainConfig) -> Regime:
+    match config.regime:
+        case "probe":
+            return Probe()
+        case "full":
+            return Full(config.head_epochs, config.backbone_lr)
+        case _:
+            return Scratch()
+
+
+def epochs_within(budget: float, first: float, later: float, config: TrainConfig) -> int:
+    """The most epochs, at least one, whose measured seconds fit into `budget`; `first` and `later` are the
+    seconds of an epoch while only the head learns and after. A tenth is kept for validation and the report."""
+    budget *= 0.9
+    head = config.head_epochs if config.regime == "full" else 0
+    if budget < head * first:
+        return max(1, int(budget / first))
+    return max(1, head + int((budget - head * first) / later))

@@ -1,0 +1,56 @@
+"""The numbers of a run on its own pictures again, or on others with the same classes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neocog.app.building import evaluation_loader
+from neocog.app.machine import choose_machine
+from neocog.app.run import Run
+from neocog.app.session import open_data
+from neocog.core.errors import DataError, UsageError
+from neocog.core.events import Events
+from neocog.evaluate import Predictions, predict, summarise
+
+
+def validate(
+    run_folder: str | Path, data: str | None = None, *, split: str = "test", out: Path | None = None,
+    events: Events | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Runs the network over the `split` ("val", "test" or "all") of the run's own data, or of `data`, and
+    returns every number (`neocog.evaluate.summarise`). `data` without a split of its own is taken whole.
+
+    DataError where `data` has classes that the run does not know.
+    """
+    if split not in ("val", "test", "all"):
+        raise UsageError(f"there is no set called {split!r}", "use val, test or all")
+    run = Run.open(run_folder)
+    config, card = run.config, run.card
+    if data is not None:
+        config = config.model_copy(update={"data": data})
+    dataset = open_data(config, card.preprocessing.resize, events or Events()).with_channels(card.in_channels)
+    unknown = [name for name in dataset.classes if name not in card.classes]
+    if unknown:
+        names = ", ".join(repr(name) for name in unknown[:5])
+        raise DataError(f"{dataset.name} has classes that the run does not know: {names}", "rename or remove them")
+    whole = split == "all" or (data is not None and not dataset.has_official_split)
+    rows = np.arange(len(dataset.files)) if whole else dataset.rows(split)
+    if len(rows) == 0:
+        raise DataError(f"{dataset.name} has no {split} pictures", "use --split all")
+    machine = choose_machine(config)
+    network = run.network()
+    machine.place(network)
+    loader = evaluation_loader(dataset, rows, card.preprocessing, machine, config.threads)
+    outcome = predict(network, loader.epoch(0), autocast=torch.bfloat16 if machine.bf16 else None)
+    numbers = outcome.indices.tolist()
+    # The run's class numbers, not those of the other data, which may hold only some of the classes.
+    labels = np.array([card.classes.index(dataset.classes[i]) for i in dataset.labels[outcome.indices].tolist()])
+    found = Predictions(
+        [dataset.files[i] for i in numbers], [dataset.splits[i] for i in numbers], card.classes, labels,
+        outcome.probabilities,
+    )  # fmt: skip
+    if out is not None:
+        found.write(out)
+    return summarise(found)

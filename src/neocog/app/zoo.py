@@ -1,0 +1,165 @@
+"""Networks by name, with or without published weights."""
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+import neocog.models  # noqa: F401  (importing it registers the networks)
+from neocog.core.contracts import Network
+from neocog.core.errors import ModelFileError, UsageError, did_you_mean
+from neocog.core.registry import Entry, lookup, names
+from neocog.core.spec import Preprocessing, Weights
+from neocog.data.fetch import fetch
+from neocog.models.weights import adapt, recognise
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network and where its weights came from."""
+
+    network: Network
+    preprocessing: Preprocessing | None  # the weights' own; None for a network that starts from nothing
+    provenance: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def list_models(pattern: str = "*", *, task: str | None = None, pretrained: bool | None = None) -> list[str]:
+    """Names that match a shell pattern; `pretrained=True` keeps those with published weights."""
+    found = names(pattern)
+    if task is not None:
+        found = [name for name in found if lookup(name).spec.task == task]
+    if pretrained is not None:
+        found = [name for name in found if bool(lookup(name).spec.weights) == pretrained]
+    return found
+
+
+def create_model(
+    name: str, *, weights: str | None = None, num_classes: int | None = None, in_channels: int | None = None,
+    **knobs: Any,
+) -> Network:  # fmt: skip
+    """A network of the zoo, in training mode, on the CPU.
+
+    `weights`: None, "imagenet", a published tag, or the path of a .safetensors or .pth file. With another
+    `num_classes` than the weights have, the classifier starts anew; with another `in_channels`, the first
+    convolution's filters are summed or repeated. UsageError for unknown names and knobs, ModelFileError for
+    a file that does not fit.
+    """
+    return load_model(name, weights=weights, num_classes=num_classes, in_channels=in_channels, knobs=knobs).network
+
+
+def load_model(
+    name: str, *, weights: str | None = None, num_classes: int | None = None, in_channels: int | None = None,
+    knobs: Mapping[str, Any] | None = None, on_progress: Callable[[int, int], None] | None = None,
+) -> Loaded:  # fmt: skip
+    """`create_model` with the story of its weights."""
+    entry = lookup(name)
+    knobs = dict(knobs or {})
+    if weights is None:
+        return Loaded(build(entry, num_classes, in_channels, knobs), None)
+    published = find_published(entry, weights)
+    path = Path(weights) if published is None else local_copy(published, on_progress)
+    if published is not None:
+        knobs = published.knobs | knobs
+    network = build(entry, num_classes, in_channels, knobs)
+    state = read_weights(path)
+    layout = recognise(entry, state)
+    state, notes = adapt(network, entry, state, layout)
+    network.load_state_dict(state, strict=False)  # adapt has checked every key; only a new classifier is missing
+    source = published or (entry.spec.weights[0] if entry.spec.weights else None)
+    provenance = {"weights": str(path) if published is None else published.tag, "layout": layout}
+    if published is not None:
+        provenance |= {"url": published.url, "licence": published.licence, "categories": published.categories}
+    return Loaded(network, source.preprocessing if source else Preprocessing(), provenance, notes)
+
+
+def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs: Mapping[str, Any]) -> Network:
+    arguments = dict(knobs)
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
+    if in_channels is not None:
+        arguments["in_channels"] = in_channels
+    try:
+        network = entry.build(**arguments)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise UsageError(f"{entry.spec.name} has no such option: {error}", "see its file in neocog/models") from None
+    except ValueError as error:
+        raise UsageError(f"{entry.spec.name}: {error}", "see its file in neocog/models") from None
+    assert isinstance(network, Network)
+    return network
+
+
+def find_published(entry: Entry, weights: str) -> Weights | None:
+    """The published weights that a word names; None where it is the path of a file."""
+    tags = {w.tag: w for w in entry.spec.weights}
+    if weights == "imagenet" and tags:
+        return entry.spec.weights[0]
+    if weights in tags:
+        return tags[weights]
+    if Path(weights).is_file():
+        return None
+    if Path(weights).suffix in (".safetensors", ".pth", ".pt", ".th") or os.sep in weights:
+        raise ModelFileError(
+            f"the weights file {weights} does not exist", "give the path of a .safetensors or .pth file"
+        )
+    have = f"it has {', '.join(['imagenet', *tags])}" if tags else "none are published for it"
+    hint = did_you_mean(weights, ["imagenet", *tags]) or "give one of these, or the path of a file"
+    raise UsageError(f"{entry.spec.name} has no weights called {weights!r} ({have})", hint)
+
+
+def weights_folder() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("NEOCOG_WEIGHTS") or Path(cache) / "neocog" / "weights")
+
+
+def local_copy(published: Weights, on_progress: Callable[[int, int], None] | None = None) -> Path:
+    """The file in the weights folder, downloaded and checked the first time."""
+    path = weights_folder() / published.url.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fetch(published.url, path, published.sha256, on_progress=on_progress)
+    return path
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by key from a .safetensors or a torch file; no code in it is run."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read ({error.strerror or error})", "check the path") from None
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ModelFileError(f"{path} is not a readable weights file ({reason})", "download it again") from None
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not (isinstance(state, dict) and state and all(isinstance(v, Tensor) for v in state.values())):
+        raise ModelFileError(f"{path} holds no table of weights", "give a file that holds a state dict")
+    return dict(state)
+
+
+def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
+    """The facts of the networks whose names match, one dict each, for the table and for JSON."""
+    rows = []
+    for name in names(pattern):
+        spec = lookup(name).spec
+        best = spec.weights[0] if spec.weights else None
+        at_hand = best is not None and (weights_folder() / best.url.rpartition("/")[2]).is_file()
+        rows.append({
+            "name": name, "year": spec.year, "params": spec.params, "macs": spec.macs,
+            "input": " x ".join(str(n) for n in spec.input_shape),
+            "top1": best.top1 if best else None, "top5": best.top5 if best else None,
+            "weights": "none" if best is None else "at hand" if at_hand else "published",
+            "tags": [w.tag for w in spec.weights], "idea": spec.idea, "paper": spec.title, "link": spec.link,
+        })  # fmt: skip
+    return rows

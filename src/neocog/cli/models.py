@@ -1,0 +1,39 @@
+"""`neocog models [PATTERN]`: the zoo as a table."""
+
+from typing import Annotated
+
+import typer
+
+from neocog.cli.out import JSON, as_json, line, table
+from neocog.core.errors import UsageError, did_you_mean
+
+SORTS = ("name", "params", "macs", "year", "top1")
+
+
+def add(app: typer.Typer, text: str) -> None:
+    app.command("models", help=text)(models)
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="A name with wildcards, such as 'resnet*'.")] = "*",
+    sort: Annotated[str, typer.Option(metavar="|".join(SORTS), help="Order of the rows.")] = "",
+    json: JSON = False,
+) -> None:
+    from neocog.app.zoo import describe_models, list_models
+
+    if sort and sort not in SORTS:
+        raise UsageError(f"there is no order called {sort!r}", f"use one of {', '.join(SORTS)}")
+    rows = describe_models(pattern)
+    if not rows:
+        hint = did_you_mean(pattern, list_models()) or "`neocog models` lists them all"
+        raise UsageError(f"no network is called {pattern!r}", hint)
+    if sort:
+        rows.sort(key=lambda row: (row[sort] is None, row[sort]))
+    if json:
+        as_json(rows)
+        return
+    columns = ("name", "year", "params", "million macs", "input", "top-1 %", "top-5 %", "weights")
+    keys = ("name", "year", "params", "macs", "input", "top1", "top5", "weights")
+    shown = [row | {"year": str(row["year"]), "macs": round(row["macs"] / 1e6, 1)} for row in rows]
+    table(columns, [[row[key] for key in keys] for row in shown])
+    line("", "macs: multiply-accumulates of one picture; top-1, top-5: published, ImageNet validation")

@@ -1,0 +1,137 @@
+"""`neocog train`: every setting of `TrainConfig` is an option, generated from its field."""
+
+import inspect
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from neocog.cli.out import JSON, as_json, line
+from neocog.cli.progress import Watch
+from neocog.core.config import TrainConfig, load_config
+from neocog.core.errors import UsageError
+from neocog.core.events import Events
+
+PANELS = {
+    "The job": ("model", "regime", "weights", "time", "epochs", "seed", "task", "knobs"),
+    "The pictures": (
+        "val_fraction", "test_fraction", "image_size", "channels", "background", "max_pixels", "max_excluded",
+        "strict", "allow_empty_classes", "follow_links", "threads",
+    ),
+    "Augmentation": (
+        "augment", "crop", "crop_pad", "crop_scale", "flip", "rotation", "colour", "noise", "erasing", "mixup",
+        "cutmix",
+    ),
+    "The machine": ("device", "precision", "layout"),
+}  # fmt: skip
+
+
+def add(app: typer.Typer, text: str) -> None:
+    app.command("train", help=text)(with_settings(train))
+
+
+def train(
+    *,
+    data: Annotated[str | None, typer.Argument(help=TrainConfig.model_fields["data"].description)] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options override it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder (default: a new one under runs/).")] = None,
+    json: JSON = False,
+    **settings: Any,
+) -> None:
+    if data is None and config is None:
+        raise UsageError("there is nothing to train on", "give a folder of pictures: `neocog train PICTURES`")
+    settings["knobs"] = parse_knobs(settings.pop("knobs")) or None
+    chosen = load_config(config, {"data": data, **settings})
+    run_and_tell(lambda events: start_run(chosen, out, events), json)
+
+
+def start_run(config: TrainConfig, out: Path | None, events: Events) -> Any:
+    from neocog.app.training import start
+
+    return start(config, out, events)
+
+
+def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
+    """Shows a run while it goes on and its result when it ends."""
+    events = Events()
+    with Watch(events, quiet=json):
+        run = work(events)
+    split = "test" if run.has("test") else "val"
+    numbers = run.metrics(split)
+    if json:
+        as_json({"run": run.folder, "split": split, "report": run.report, "metrics": numbers})
+        return
+    low, high = numbers["top1_interval"]
+    line("result", f"{split} accuracy {numbers['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
+                   f"balanced {numbers['balanced_accuracy']:.4f}, on {numbers['pictures']:,} pictures")  # fmt: skip
+    line("report", str(run.report))
+    line("next", f"neocog predict {run.folder} PICTURES")
+
+
+def parse_knobs(pairs: list[str]) -> dict[str, Any]:
+    """NAME=VALUE: whole numbers, fractions, true and false are what they look like, all else is text."""
+    knobs: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"the knob {pair!r} has no value", "write it as NAME=VALUE")
+        knobs[name] = typed(value)
+    return knobs
+
+
+def typed(value: str) -> bool | int | float | str:
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with one more keyword per setting, which is what typer reads as options."""
+    parameters = [p for p in inspect.signature(command).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for name, field in TrainConfig.model_fields.items():
+        if name != "data":
+            parameters.append(option(name, field))
+
+    def run(**arguments: Any) -> None:
+        command(**arguments)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run
+
+
+def option(name: str, field: FieldInfo) -> inspect.Parameter:
+    panel = next((panel for panel, names in PANELS.items() if name in names), "Learning")
+    text = field.description or ""
+    if field.default not in (None, {}):
+        text += f" [default: {str(field.default).lower() if isinstance(field.default, bool) else field.default}]"
+    if name == "knobs":
+        made = typer.Option("--knob", metavar="NAME=VALUE", help=text, rich_help_panel=panel)
+        annotation: Any = Annotated[list[str], made]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=[], annotation=annotation)
+    kind, choices = plain_type(field.annotation)
+    metavar = "|".join(choices) if choices else None
+    made = typer.Option(help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
+    # None stands for "not given", so that a configuration file is overridden only on purpose.
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, made]
+    )
+
+
+def plain_type(annotation: Any) -> tuple[Any, tuple[str, ...]]:
+    """The type that typer parses, and the choices where there are some. Ranges are checked by TrainConfig."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is Literal:
+        return str, get_args(annotation)
+    return annotation, ()
