@@ -1,0 +1,87 @@
+"""What every test may rely on: no network but loopback, two threads, an empty cache folder, judges where installed."""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # before torch reads it: sums of floats depend on the thread count
+
+import pytest
+import torch
+
+LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
+NOWHERE = ("127.0.0.1", 9)  # the proxy of child processes, which the audit hook below does not see
+
+
+def _only_loopback(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto"):
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else ""  # Unix sockets have a path instead
+        host = "through the proxy" if address == NOWHERE else host
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+    else:
+        return
+    host = host.decode() if isinstance(host, bytes) else host
+    if host and not host.startswith(LOOPBACK):
+        raise RuntimeError(f"a test reached for the network: {event} {host}")
+
+
+sys.addaudithook(_only_loopback)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An empty user cache; and a proxy that is not there, so that no child process downloads either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for scheme in ("http", "https"):
+            patch.setenv(f"{scheme}_proxy", "http://{}:{}".format(*NOWHERE))
+        patch.setenv("no_proxy", "127.0.0.1,localhost,::1")
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and weights beside the repository."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not (folder / "data").is_dir():
+        pytest.skip("../shared/data is absent: this test needs real data")
+    return folder
+
+
+# torchvision registers fakes for its compiled operators. Built for CUDA, it cannot load them beside a CPU-only
+# torch and then fails to import; with the names declared, everything written in Python works.
+_PAIRED = ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d")
+OPERATORS = ("nms", "qnms", "qroi_align", *_PAIRED, *(f"_{name}_backward" for name in _PAIRED))
+
+
+def _declare_missing_operators() -> torch.library.Library | None:
+    found = importlib.util.find_spec("torchvision")
+    if found is None or found.origin is None:
+        return None
+    try:
+        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
+    except OSError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in OPERATORS:
+            library.define(f"{name}(Tensor input) -> Tensor")
+        return library
+    return None
+
+
+_operators = _declare_missing_operators()
+
+
+@pytest.fixture(scope="session")
+def torchvision() -> ModuleType:
+    return pytest.importorskip("torchvision", reason="torchvision, a judge, is not installed")
+
+
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    return pytest.importorskip("timm", reason="timm, a judge, is not installed")
