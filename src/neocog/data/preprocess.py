@@ -1,0 +1,93 @@
+"""From decoded pixels to a network's input: the one path of training, evaluation, prediction and serving.
+
+`shrink` is what the cache keeps, `view` is what evaluation looks at, `normalise` makes it float. `view` gives
+the same pixels with and without `shrink` before it. Sizes and rounding are torchvision's: the short side
+becomes `resize`, the long one int(resize * long / short), and the centre crop begins at round((H - size) / 2).
+Resizing is always antialiased and works on 8 bits.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neocog.core.spec import Preprocessing
+from neocog.data.decode import EXTREME_ASPECT
+
+
+def shrink(pixels: Tensor, resize: int, interpolation: str = "bilinear") -> Tensor:
+    """uint8 (C, H, W) -> the same picture with a short side of at most `resize`."""
+    pixels = limit_aspect(pixels[None])
+    if min(pixels.shape[2:]) > resize:
+        pixels = resize_short(pixels, resize, interpolation)
+    return pixels[0]
+
+
+def view(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """uint8 (C, H, W), or (B, C, H, W) of equal sizes -> uint8 (..., size, size): short side to `resize`, centre crop.
+
+    A picture that already has the size comes back unchanged when resize == size.
+    """
+    size = preprocessing.size
+    if preprocessing.resize < size:
+        raise ValueError(f"resize {preprocessing.resize} is smaller than the crop of {size}")
+    batch = pixels if pixels.dim() == 4 else pixels[None]
+    batch = resize_short(limit_aspect(batch), preprocessing.resize, preprocessing.interpolation)
+    height, width = batch.shape[2:]
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    batch = batch[..., top : top + size, left : left + size]
+    return batch if pixels.dim() == 4 else batch[0]
+
+
+def limit_aspect(batch: Tensor) -> Tensor:
+    """(B, C, H, W) -> its middle part, at most four times as long as wide. Without this, 1 x 5000 pixels would
+    become 224 x 1,120,000 before the centre crop throws nearly all of it away; the crop hardly notices."""
+    height, width = batch.shape[2:]
+    longest = int(EXTREME_ASPECT * min(height, width))
+    top, left = max(0, round((height - longest) / 2)), max(0, round((width - longest) / 2))
+    return batch[..., top : top + longest, left : left + longest]
+
+
+def resize_short(batch: Tensor, resize: int, interpolation: str) -> Tensor:
+    """uint8 (B, C, H, W) -> short side `resize`, keeping the aspect ratio."""
+    height, width = batch.shape[2:]
+    short = min(height, width)
+    return resize_to(batch, (int(resize * height / short), int(resize * width / short)), interpolation)
+
+
+def resize_to(batch: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
+    """uint8 (B, C, H, W) -> uint8 (B, C, *size), antialiased; fastest where memory is channels_last."""
+    if tuple(batch.shape[2:]) == size:
+        return batch
+    return F.interpolate(batch, size=size, mode=interpolation, antialias=True, align_corners=False)
+
+
+def normalise(
+    batch: Tensor,
+    preprocessing: Preprocessing,
+    *,
+    dtype: torch.dtype = torch.float32,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Values 0..255, uint8 or float (B, C, H, W) -> (x / 255 - mean) / std as `dtype` in `memory_format`.
+
+    One multiplication and one addition per value. They run over whole rows of memory, because broadcasting
+    over the three innermost channels of channels_last takes five times as long.
+    """
+    channels, height, width = batch.shape[1:]
+    mean = per_channel(preprocessing.mean, channels, batch.device)
+    std = per_channel(preprocessing.std, channels, batch.device)
+    scale, shift = 1 / (255 * std), -mean / std
+    if memory_format == torch.channels_last:
+        rows = batch.permute(0, 2, 3, 1).contiguous().view(-1, height, width * channels)
+        scale, shift = scale.repeat(width), shift.repeat(width)
+        out = (rows.to(torch.float32, copy=True)).mul_(scale).add_(shift).to(dtype)
+        return out.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    rows = batch.contiguous()
+    return rows.to(torch.float32, copy=True).mul_(scale[:, None, None]).add_(shift[:, None, None]).to(dtype)
+
+
+def per_channel(values: tuple[float, ...], channels: int, device: torch.device) -> Tensor:
+    """(channels,) from a tuple for other channels: colour figures serve grey as their mean, grey serves all three."""
+    if len(values) != channels:
+        values = (sum(values) / len(values),) * channels
+    return torch.tensor(values, dtype=torch.float32, device=device)

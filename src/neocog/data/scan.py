@@ -1,0 +1,239 @@
+"""Look at every picture once, completely, before anything is learned from it.
+
+What decodes is kept, with its hash, size and notes; what does not is excluded with a reason, never replaced. The
+pixels of the one decoding can be handed on (`prepare`, `sink`), so that a cache is filled on the way.
+"""
+
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neocog.core.errors import DataError
+from neocog.data.colour import is_grey
+from neocog.data.decode import BadPicture, DecodeOptions, decode, read_bytes
+from neocog.data.source import Item, Source
+from neocog.data.threads import ordered_map
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A good picture. `width`, `height`: as shown, after turning upright. `grey`: all channels are equal."""
+
+    file: str
+    path: Path | None
+    label: str
+    split: str | None
+    sha256: str
+    width: int
+    height: int
+    mode: str
+    notes: tuple[str, ...]
+    grey: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    file: str
+    label: str
+    reason: str
+    detail: str
+    sha256: str = ""  # empty where the file could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the scan learned about one file: facts, or a reason; `prepared` is on its way to the sink."""
+
+    sha256: str
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    notes: tuple[str, ...] = ()
+    grey: bool = False
+    reason: str = ""
+    detail: str = ""
+    prepared: Any = None
+
+
+@dataclass
+class Duplicates:
+    """Groups of files with the same content, by where the copies lie. One group can be in all three lists."""
+
+    within_class: list[list[str]] = field(default_factory=list)
+    across_classes: list[list[str]] = field(default_factory=list)  # conflicts: one picture, two labels
+    across_splits: list[list[str]] = field(default_factory=list)  # leaks: the test would be partly known
+
+
+@dataclass
+class Scan:
+    kept: list[Kept]
+    excluded: list[Excluded]
+    ignored: dict[str, int]
+    warnings: list[str]
+    classes: list[str]  # of the kept pictures, sorted: a class's number is its place here
+
+    def __post_init__(self) -> None:
+        self.modes = dict(Counter(kept.mode for kept in self.kept).most_common())
+        self.notes = dict(Counter(note for kept in self.kept for note in kept.notes).most_common())
+        self.duplicates = _duplicates(self.kept)
+        self.grey = bool(self.kept) and all(kept.grey for kept in self.kept)
+
+    @property
+    def same_size(self) -> tuple[int, int] | None:
+        """(height, width) where all pictures share it."""
+        sizes = {(kept.height, kept.width) for kept in self.kept}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def to_json(self) -> str:
+        """Counts and every exclusion. Pure ASCII, so file names that are no valid Unicode survive."""
+        widths, heights = [kept.width for kept in self.kept], [kept.height for kept in self.kept]
+        noted: dict[str, list[str]] = defaultdict(list)
+        for kept in self.kept:
+            for note in kept.notes:
+                if len(noted[note]) < 20:
+                    noted[note].append(kept.file)
+        facts = {
+            "kept": len(self.kept),
+            "excluded": [asdict(excluded) for excluded in self.excluded],
+            "ignored": self.ignored,
+            "warnings": self.warnings,
+            "classes": dict(sorted(Counter(kept.label for kept in self.kept).items())),
+            "modes": self.modes,
+            "notes": {note: {"count": count, "first": noted[note]} for note, count in self.notes.items()},
+            "width": [min(widths), int(np.median(widths)), max(widths)] if widths else [],
+            "height": [min(heights), int(np.median(heights)), max(heights)] if heights else [],
+            "grey": self.grey,
+            "duplicates": asdict(self.duplicates),
+        }
+        return json.dumps(facts, indent=1, allow_nan=False) + "\n"
+
+
+class ScanError(DataError):
+    """Too much is wrong with the data. `scan` holds all that was found, so that it can be shown and saved."""
+
+    def __init__(self, cause: str, hint: str, scan: Scan) -> None:
+        super().__init__(cause, hint)
+        self.scan = scan
+
+
+def scan(
+    source: Source,
+    options: DecodeOptions,
+    *,
+    threads: int = 0,
+    max_excluded: float = 0.01,
+    strict: bool = False,
+    on_progress: Progress | None = None,
+    prepare: Callable[[NDArray[np.uint8]], Any] | None = None,
+    sink: Callable[[int, Any], object] | None = None,
+) -> Scan:
+    """Decodes every picture of the source in threads.
+
+    `prepare(pixels)` runs in the thread that decoded, `sink(index, prepared)` on the caller's, in the order of
+    source.items and only for good pictures. ScanError (exit code 3) with more than `max_excluded` of the pictures
+    excluded, with any excluded if `strict`, and with a class that lost all of its pictures.
+    """
+    found = []
+    for index, one in enumerate(examine(source, options, threads, prepare)):
+        if sink and not one.reason:
+            sink(index, one.prepared)
+        found.append(one if one.prepared is None else _without_pixels(one))
+        if on_progress:
+            on_progress(index + 1, len(source.items))
+    return assemble(source, found, max_excluded=max_excluded, strict=strict)
+
+
+def examine(
+    source: Source, options: DecodeOptions, threads: int, prepare: Callable[[NDArray[np.uint8]], Any] | None
+) -> Iterator[Found]:
+    """One Found per item, in order."""
+
+    def look(item: Item) -> Found:
+        digest = ""
+        try:
+            assert item.path is not None
+            data = read_bytes(item.path, options)
+            digest = hashlib.sha256(data).hexdigest()
+            picture = decode(data, options, name=item.path.name)
+        except BadPicture as error:
+            return Found(digest, reason=error.reason, detail=error.detail)
+        height, width = picture.pixels.shape[:2]
+        prepared = prepare(picture.pixels) if prepare else None
+        grey = is_grey(picture.pixels)
+        return Found(digest, width, height, picture.mode, picture.notes, grey, prepared=prepared)
+
+    if source.arrays is None:
+        yield from ordered_map(look, source.items, threads=threads)
+        return
+    for pixels in source.arrays["pixels"]:
+        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+        mode = "L" if pixels.shape[2] == 1 else "RGB"
+        prepared = prepare(pixels) if prepare else None
+        yield Found(digest, pixels.shape[1], pixels.shape[0], mode, (), is_grey(pixels), prepared=prepared)
+
+
+def _without_pixels(found: Found) -> Found:
+    return Found(found.sha256, found.width, found.height, found.mode, found.notes, found.grey)
+
+
+def assemble(source: Source, found: Sequence[Found], *, max_excluded: float, strict: bool) -> Scan:
+    """Facts and items become a Scan, or a ScanError."""
+    kept, excluded = [], []
+    for item, one in zip(source.items, found, strict=True):
+        if one.reason:
+            excluded.append(Excluded(item.file, item.label, one.reason, one.detail, one.sha256))
+        else:
+            facts = one.sha256, one.width, one.height, one.mode, one.notes, one.grey
+            kept.append(Kept(item.file, item.path, item.label, item.split, *facts))
+    classes = sorted({item.label for item in kept})
+    result = Scan(kept, excluded, dict(source.ignored), list(source.warnings), classes)
+    if conflicts := result.duplicates.across_classes:
+        same = " = ".join(f"{file!a}" for file in conflicts[0][:3])
+        result.warnings.append(f"{len(conflicts)} pictures lie in more than one class, such as {same}")
+    _judge(source, result, max_excluded, strict)
+    return result
+
+
+def _judge(source: Source, result: Scan, max_excluded: float, strict: bool) -> None:
+    if not result.excluded:
+        return
+    named = ", ".join(f"{one.file!a} ({one.reason})" for one in result.excluded[:3])
+    more = f" and {len(result.excluded) - 3} more" if len(result.excluded) > 3 else ""
+    bad, total = len(result.excluded), len(source.items)
+    if emptied := sorted({item.label for item in source.items} - set(result.classes)):
+        cause = f"no picture of the class {emptied[0]!a} can be used: {named}{more}"
+        raise ScanError(cause, "repair the files or remove the class", result)
+    if strict:
+        raise ScanError(f"{bad} of {total} pictures cannot be used: {named}{more}", "repair or remove them", result)
+    if bad > max_excluded * total:
+        cause = f"{bad} of {total} pictures ({bad / total:.1%}) cannot be used: {named}{more}"
+        hint = f"repair or remove them, or allow more than {max_excluded:.1%} with --max-excluded"
+        raise ScanError(cause, hint, result)
+
+
+def _duplicates(kept: Sequence[Kept]) -> Duplicates:
+    groups: dict[str, list[Kept]] = defaultdict(list)
+    for one in kept:
+        groups[one.sha256].append(one)
+    result = Duplicates()
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        files = [one.file for one in group]
+        labels, splits = {one.label for one in group}, {one.split for one in group}
+        if len(labels) > 1:
+            result.across_classes.append(files)
+        if len(splits) > 1:
+            result.across_splits.append(files)
+        if len({(one.label, one.split) for one in group}) < len(group):
+            result.within_class.append(files)
+    return result
