@@ -17,7 +17,7 @@ from neocog.data.decode import DecodeOptions
 from neocog.data.preprocess import shrink
 from neocog.data.scan import Found, Scan, assemble, examine
 from neocog.data.source import Source, check_classes, open_source
-from neocog.data.split import Row, split
+from neocog.data.split import Row, describe_split, split
 from neocog.data.store import Cache, CacheStore, MemoryStore
 
 
@@ -36,10 +36,55 @@ class Dataset:
     store: MemoryStore | CacheStore
     scan: Scan
     options: DecodeOptions
+    seed: int = 0
 
     @property
     def channels(self) -> int:
         return self.store.channels
+
+    @property
+    def grey(self) -> bool:
+        """Whether every picture is grey, however it is stored."""
+        return self.scan.grey
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.scan.warnings
+
+    @property
+    def equal_size(self) -> tuple[int, int] | None:
+        """(H, W) of the kept pixels where all pictures agree."""
+        return self.store.equal_size
+
+    @property
+    def has_official_split(self) -> bool:
+        return any(one.split is not None for one in self.scan.kept)
+
+    @property
+    def how_split(self) -> str:
+        """For the report: who decided which picture is in which set."""
+        return describe_split(self.scan.kept, self.splits.tolist(), self.seed)
+
+    def with_channels(self, channels: int) -> "Dataset":
+        """The same pictures with 1 or 3 channels; colour becomes grey only when it is decoded so (`options`)."""
+        if channels == 1 and self.channels == 3 and not self.grey:
+            raise ValueError("colour pictures are made grey by decoding them with channels=1")
+        options = replace(self.options, channels=channels)
+        return replace(self, store=self.store.with_channels(channels), options=options)
+
+    def mean_std(self, rows: NDArray[np.int64], most: int = 2000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per channel over all pixels of the rows (of `most` evenly spaced ones), on the 0..1 scale. A channel that
+        never changes has a std of 1/255, so that it can be divided by."""
+        chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)] if len(rows) else rows
+        counts = np.zeros((self.channels, 256), np.int64)
+        for row in chosen:
+            for channel, plane in enumerate(self.store.picture(int(row)).numpy()):
+                counts[channel] += np.bincount(plane.ravel(), minlength=256)
+        total = np.maximum(counts.sum(axis=1), 1)
+        values = np.arange(256) / 255
+        mean = counts @ values / total
+        std = np.sqrt(np.maximum(counts @ values**2 / total - mean**2, 1 / 255**2))
+        return tuple(mean.tolist()), tuple(std.tolist())
 
     def __len__(self) -> int:
         return len(self.files)
@@ -56,11 +101,10 @@ class Dataset:
 
 def open_dataset(
     data: str | Source,
+    options: DecodeOptions = DecodeOptions(),
     *,
-    channels: int | None = None,
     resize: int | None = None,
     interpolation: str = "bilinear",
-    options: DecodeOptions = DecodeOptions(),
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     seed: int = 0,
@@ -74,12 +118,12 @@ def open_dataset(
 ) -> Dataset:
     """Source, scan, split and store in one go. DataError, ScanError, ResourceError.
 
-    `channels` None: 1 where every picture is grey, else 3. `resize`: pictures with a longer short side are kept
-    shrunk to it; None keeps them as they are. `cache_dir`: default ~/.cache/neocog/pictures.
+    `options.channels` is what the pictures are decoded to; `with_channels(1)` follows where `grey` says that nothing
+    is lost. `resize`: pictures with a longer short side are kept shrunk to it; None keeps them as they are.
+    `cache_dir`: default ~/.cache/neocog/pictures.
     """
     if isinstance(data, str):
         data = open_source(data, follow_links=follow_links, allow_empty_classes=allow_empty_classes)
-    options = replace(options, channels=channels or 3)
 
     def prepare(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, C) as decoded -> as kept: shrunk, and one channel where all are equal."""
@@ -98,7 +142,7 @@ def open_dataset(
     if data.arrays is not None:
         found = list(examine(data, options, threads, None))
         scan = judge(found)
-        store = MemoryStore(_in_channels(data.arrays["pixels"], channels))
+        store = MemoryStore(_in_channels(data.arrays["pixels"], options.channels))
         if on_progress:
             on_progress(len(found), len(found))
     else:
@@ -107,7 +151,7 @@ def open_dataset(
         if known is None:
             known = _scan_into(cache, data, options, threads, prepare, judge, on_progress)
         scan = judge(known)
-        flat = cache.store(channels or (1 if scan.grey else 3))
+        flat = cache.store(options.channels)
         store = flat.in_memory() or flat
     sets = split(scan.kept, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     numbers = {name: number for number, name in enumerate(scan.classes)}
@@ -121,7 +165,8 @@ def open_dataset(
         sha256=[one.sha256 for one in scan.kept],
         store=store,
         scan=scan,
-        options=replace(options, channels=store.channels),
+        options=options,
+        seed=seed,
     )
 
 
@@ -147,10 +192,10 @@ def _scan_into(
     return found
 
 
-def _in_channels(pixels: NDArray[np.uint8], channels: int | None) -> NDArray[np.uint8]:
+def _in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """(N, H, W, C) with the channels that are wanted; colour becomes grey by the same weights as in decoding."""
     have = pixels.shape[3]
-    if channels in (None, have):
+    if channels == have:
         return pixels
     if channels == 3:
         return pixels.repeat(3, axis=3)

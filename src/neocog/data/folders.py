@@ -17,7 +17,7 @@ OTHER_PICTURES = {".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".ico", ".t
 
 def read(root: Path, follow_links: bool, allow_empty_classes: bool) -> Source:
     """Every file below a class folder that is, or is called, a picture. DataError names what is wrong."""
-    walk = _Walk(root, follow_links)
+    walk = Walk(root, follow_links)
     folders, files = walk.list(root)
     source = Source(root.resolve().name, [], ignored=walk.ignored)
     splits = split_folders(root, [folder.name for folder in folders])
@@ -54,7 +54,7 @@ def split_folders(root: Path, names: list[str]) -> dict[str, str]:
     return found
 
 
-def _classes(source: Source, walk: "_Walk", folders: list[Path], split: str | None, allow_empty: bool) -> None:
+def _classes(source: Source, walk: "Walk", folders: list[Path], split: str | None, allow_empty: bool) -> None:
     check_names([folder.name for folder in folders])
     for folder in folders:
         before, nested = len(source.items), 0
@@ -118,7 +118,7 @@ def is_picture(path: Path) -> bool:
     return True
 
 
-class _Walk:
+class Walk:
     """Sorted, depth-first, counting what it passes over. With links followed, each file and folder comes once."""
 
     def __init__(self, root: Path, follow_links: bool = False) -> None:

@@ -89,6 +89,21 @@ def _place(seed: int, sha256: str) -> bytes:
     return hashlib.sha256(f"{seed} {sha256}".encode()).digest()
 
 
+def describe_split(kept: Sequence[Kept], sets: Sequence[str], seed: int) -> str:
+    """One sentence for people: which sets the data brought, which were drawn, what was left out."""
+    official = sorted({str(one.split) for one in kept} - {"None"}, key=lambda name: -_RANK[name])
+    if not official:
+        text = f"drawn by class and content with seed {seed}; copies of a picture stay together"
+    else:
+        text = f"{', '.join(official)} as the data has them"
+        drawn = [name for name in ("val", "test") if name in sets and name not in official]
+        if drawn:
+            text += f"; {' and '.join(drawn)} drawn from train by class and content with seed {seed}"
+    if unused := sum(name == UNUSED for name in sets):
+        text += f"; {unused} training pictures are copies of validation or test pictures and are not used"
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of split.csv."""

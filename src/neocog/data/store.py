@@ -60,6 +60,16 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def equal_size(self) -> tuple[int, int] | None:
+        return int(self.pixels.shape[2]), int(self.pixels.shape[3])
+
+    def with_channels(self, channels: int) -> "MemoryStore":
+        if channels == self.channels:
+            return self
+        pixels = self.pixels.permute(0, 2, 3, 1).numpy()
+        return MemoryStore(pixels.repeat(3, axis=3) if channels == 3 else np.ascontiguousarray(pixels[..., :1]))
+
     def picture(self, row: int) -> Tensor:
         return self.pixels[row]
 
@@ -85,11 +95,19 @@ class CacheStore:
 
     def __init__(self, path: Path, offsets: NDArray[np.int64], shapes: NDArray[np.int64], channels: int) -> None:
         self.channels = channels
-        self._offsets, self._shapes = offsets, shapes
+        self._path, self._offsets, self._shapes = path, offsets, shapes
         self._bytes: NDArray[np.uint8] = np.memmap(path, np.uint8, "r") if len(offsets) else np.empty(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self._offsets)
+
+    @property
+    def equal_size(self) -> tuple[int, int] | None:
+        sizes = {(int(height), int(width)) for height, width, _ in self._shapes}
+        return sizes.pop() if len(sizes) == 1 else None
+
+    def with_channels(self, channels: int) -> "CacheStore":
+        return CacheStore(self._path, self._offsets, self._shapes, channels)
 
     def picture(self, row: int) -> Tensor:
         height, width, channels = (int(n) for n in self._shapes[row])
@@ -101,9 +119,9 @@ class CacheStore:
 
     def in_memory(self) -> MemoryStore | None:
         """The same pictures as a MemoryStore, where they share a size and are small."""
-        if not len(self) or (self._shapes[:, :2] != self._shapes[0, :2]).any():
+        if self.equal_size is None:
             return None
-        height, width = (int(n) for n in self._shapes[0, :2])
+        height, width = self.equal_size
         if len(self) * height * width * self.channels > MEMORY_LIMIT:
             return None
         pixels = np.empty((len(self), height, width, self.channels), np.uint8)
