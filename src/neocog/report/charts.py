@@ -34,14 +34,14 @@ def number(value: float) -> str:
 
 def ticks(low: float, high: float, about: int = 4, whole: bool = False) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that enclose low..high."""
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a flat line stands in the middle
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     rough = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
+    exponent = math.floor(math.log10(rough))
+    step = next(m * 10.0**exponent for m in (1, 2, 5, 10) if m * 10.0**exponent >= rough * 0.999)
     step = max(step, 1) if whole else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [round(i * step, max(0, -exponent)) for i in range(first, max(last, first + 1) + 1)]
 
 
 class Plane:
@@ -79,27 +79,27 @@ def curves(
         body += Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(x, TOP, HEIGHT - BOTTOM)
     for place, one in zip(("one", "two"), series, strict=False):
         body += _line(plane, one, place)
-    body += _legend([(place, s.name, "line") for place, s in zip(("one", "two"), series, strict=False)])
+    body += _legend([(f"line {place}", s.name) for place, s in zip(("one", "two"), series, strict=False)])
     last = "; ".join(f"{s.name} ends at {form(_last(s))}" for s in series)
     return _svg(name, f"{name} over {len(set(xs))} epochs: {last}.", body)
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> Markup:
-    """Accuracy against confidence: the bars would end on the diagonal if the network knew how sure it may be."""
+    """Accuracy against confidence, one point per bin: on the diagonal the network knows how sure it may be."""
     plane = Plane((0, 1), (0, 1))
     marks = [0, 0.2, 0.4, 0.6, 0.8, 1]
     body = _axes(plane, marks, marks, percent, percent, "confidence")
-    words = []
-    for b in (b for b in bins if b["count"]):
-        left, right = plane.x(b["low"]) + 1, plane.x(b["high"]) - 1
-        body += _bar("bar", left, right, plane.y(b["accuracy"]), plane.y(0))
-        gap = sorted((plane.y(b["accuracy"]), plane.y(b["confidence"])))
-        body += _bar("gap", left, right, gap[0], gap[1])
-        words.append(f"{percent(b['confidence'])} sure, {percent(b['accuracy'])} right")
     body += Markup('<line class="mark" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
         plane.x(0), plane.y(0), plane.x(1), plane.y(1)
     )
-    body += _legend([("bar", "accuracy", "box"), ("gap", "gap to confidence", "box")])
+    words = []
+    for b in (b for b in bins if b["count"]):
+        x, y = plane.x(b["confidence"]), plane.y(b["accuracy"])
+        body += Markup(
+            '<line class="gap" x1="{x}" x2="{x}" y1="{}" y2="{y}"/><circle class="point" cx="{x}" cy="{y}" r="4"/>'
+        ).format(plane.y(b["confidence"]), x=x, y=y)
+        words.append(f"{percent(b['confidence'])} sure, {percent(b['accuracy'])} right")
+    body += _legend([("point", "accuracy"), ("gap", "gap to confidence")])
     return _svg("Reliability", f"Bins of confidence: {'; '.join(words)}.", body)
 
 
@@ -110,7 +110,7 @@ def confidences(bins: Sequence[dict[str, Any]]) -> Markup:
     body = _axes(plane, [0, 0.2, 0.4, 0.6, 0.8, 1], y_ticks, percent, number, "confidence")
     for b in (b for b in bins if b["count"]):
         body += _bar("bar", plane.x(b["low"]) + 1, plane.x(b["high"]) - 1, plane.y(b["count"]), plane.y(0))
-    body += _legend([("bar", "pictures", "box")])
+    body += _legend([("bar", "pictures")])
     words = "; ".join(f"{b['count']} up to {percent(b['high'])}" for b in bins if b["count"])
     return _svg("Histogram of confidence", f"Pictures per bin of confidence: {words}.", body)
 
@@ -190,15 +190,16 @@ def _axes(
     return body
 
 
-def _legend(items: Sequence[tuple[str, str, str]]) -> Markup:
+def _legend(items: Sequence[tuple[str, str]]) -> Markup:
+    """(class of the mark, its name) side by side above the plane."""
     body, x = Markup(), float(LEFT)
-    for place, name, kind in items:
-        if kind == "line":
-            body += Markup('<line class="line {}" x1="{}" x2="{}" y1="11" y2="11"/>').format(place, x, x + 18)
+    for place, name in items:
+        if place in ("bar", "point"):
+            body += _bar(place, x + 8, x + 18, 6, 16)
         else:
-            body += _bar(place, x + 4, x + 14, 6, 16)
+            body += Markup('<line class="{}" x1="{}" x2="{}" y1="11" y2="11"/>').format(place, x, x + 18)
         body += Markup('<text x="{}" y="15">{}</text>').format(x + 23, name)
-        x += 23 + 7.5 * len(name) + 16
+        x += 23 + 7 * len(name) + 16
     return body
 
 

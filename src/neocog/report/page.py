@@ -7,10 +7,12 @@ content security policy in its head forbids everything but inline styles and pic
 import base64
 import math
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from neocog.core.errors import one_line
 from neocog.report import charts
@@ -77,14 +79,14 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def heat(scores: Scores) -> Heat:
-    """Up to HEAT_ALL classes whole; of more, the HEAT_PART classes that take part in most mistakes."""
+    """Up to HEAT_ALL classes whole; of more, HEAT_PART classes: the pairs most often taken for each other."""
     k = len(scores.classes)
     matrix = scores.confusion
     keep = list(range(k))
     if k > HEAT_ALL:
-        missed = [sum(row) - row[i] for i, row in enumerate(matrix)]
-        taken = [sum(column) - column[i] for i, column in enumerate(zip(*matrix, strict=True))]
-        keep = sorted(sorted(keep, key=lambda i: -(missed[i] + taken[i]))[:HEAT_PART])
+        mixed = {(i, j): matrix[i][j] + matrix[j][i] for i in keep for j in keep[:i]}
+        worst = sorted((pair for pair in mixed if mixed[pair]), key=lambda pair: -mixed[pair])
+        keep = sorted(list(dict.fromkeys([*chain(*worst), *keep]))[:HEAT_PART])
     rows = []
     for i in keep:
         total = sum(matrix[i]) or 1
@@ -113,6 +115,7 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
     return [(name, chart) for name, chart in drawn if chart]
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("neocog.report"),
@@ -128,6 +131,7 @@ def _environment() -> Environment:
         "large": large,
         "duration": duration,
         "shape": shape,
+        "path": path,
         "data_uri": data_uri,
         "sum_counts": lambda classes: [sum(column) for column in zip(*(c.counts for c in classes), strict=True)],
     }
@@ -155,7 +159,7 @@ def large(number: int) -> str:
 
 def duration(seconds: float) -> str:
     """222.4 -> "3 min 42 s"."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -165,6 +169,11 @@ def duration(seconds: float) -> str:
 def shape(sizes: tuple[int, ...]) -> str:
     """(3, 224, 224) -> "3 × 224 × 224"."""
     return " × ".join(str(size) for size in sizes)
+
+
+def path(name: str) -> Markup:
+    """A file name that breaks after its slashes first."""
+    return Markup("/<wbr>").join(escape(part) for part in one_line(name).split("/"))
 
 
 def data_uri(picture: Picture) -> str:

@@ -1,0 +1,464 @@
+"""The page says what the numbers say, needs nothing but itself, and treats every name as text."""
+
+import io
+import re
+import shutil
+from dataclasses import fields, is_dataclass, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from neocog import report as rp
+from neocog.evaluate import Predictions, summarise
+from neocog.report import charts, page
+
+CLOTHES = ["dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt"]
+SUPPORT = [15, 12, 69, 36, 42, 36, 73, 30, 12, 47]
+
+
+def predictions(classes=CLOTHES, support=SUPPORT, seed=0):
+    """Right about four times in five; neighbouring classes are confused with each other."""
+    rng = np.random.default_rng(seed)
+    k = len(classes)
+    labels = np.repeat(np.arange(k), support)
+    n = len(labels)
+    scores = rng.normal(size=(n, k)) * 0.8
+    scores[np.arange(n), labels] += rng.gamma(3, 1.6, n)
+    scores[np.arange(n), (labels + rng.choice([1, 2, 7], n)) % k] += 2.2
+    p = np.exp(scores)
+    p = (p / p.sum(1, keepdims=True)).astype(np.float32)
+    files = [f"clothing10/test/{classes[label]}/{i:05d}.jpg" for i, label in enumerate(labels)]
+    return Predictions(files, ["test"] * n, list(classes), labels, p)
+
+
+def png(seed, size=72):
+    """A soft blob of colour, unlike any other seed's."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size] / size
+    colour, back = rng.uniform(40, 230, (2, 3))
+    blob = ((x - rng.uniform(0.3, 0.7)) ** 2 + (y - rng.uniform(0.3, 0.7)) ** 2 < rng.uniform(0.05, 0.12))[..., None]
+    buffer = io.BytesIO()
+    Image.fromarray(np.where(blob, colour, back).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_report(predicted=None, picture=png, split="test"):
+    """A report as a run of `neocog train` would fill it in."""
+    predicted = predicted or predictions()
+    classes = predicted.classes
+    scores = rp.Scores(**summarise(predicted))
+
+    def shown(row):
+        return rp.Picture(picture(int(row)), predicted.files[row])
+
+    mistakes = tuple(
+        rp.Mistake(
+            shown(i), classes[predicted.labels[i]], classes[predicted.predicted[i]], float(predicted.confidence[i])
+        )
+        for i in predicted.mistakes()[:12]
+    )
+    pairs = []
+    for pair in scores.most_confused[:6]:
+        is_pair = (predicted.labels == classes.index(pair["truth"])) & (
+            predicted.predicted == classes.index(pair["predicted"])
+        )
+        pairs.append(rp.ConfusedPair(**pair, examples=tuple(shown(i) for i in np.flatnonzero(is_pair)[:4])))
+    history = tuple(
+        rp.Epoch(
+            i,
+            train_loss=2.1 * 0.8**i + 0.12,
+            val_loss=1.9 * 0.82**i + 0.46 + 0.03 * np.sin(3 * i),
+            train_accuracy=0.96 - 0.7 * 0.78**i,
+            val_accuracy=0.84 - 0.6 * 0.76**i + 0.01 * np.cos(2 * i),
+            learning_rate=0.001 * (1 + np.cos(np.pi * i / 20)) / 2,
+        )
+        for i in range(1, 21)
+    )
+    return rp.Report(
+        model="mobilenet_v2",
+        regime="full",
+        data_name="clothing10",
+        done="Published ImageNet weights, a new head for 2 epochs, then all layers for 18 at a tenth of the rate.",
+        created="2025-11-21 02:24 UTC",
+        warnings=(
+            "2 pictures stand in both the training and the test set; they were moved to the training set.",
+            "hat and skirt have only 12 test pictures each: their recall may be off by 20 points or more.",
+        ),
+        data=rp.DataFacts(
+            source="../shared/data/clothing10",
+            splits=("train", "val", "test"),
+            classes=tuple(
+                rp.ClassCount(name, (90, 34, s["support"])) for name, s in zip(classes, scores.per_class, strict=True)
+            ),
+            how_split="as the folders train, validation and test give it",
+            excluded=(
+                ("clothing10/train/hat/0a1b2c3d-broken.jpg", "truncated: the file ends before the picture does"),
+                ("clothing10/train/shoes/readme.jpg", "not an image: the file holds text"),
+            ),
+            duplicates=(("leak between train and test", ("clothing10/train/hat/1.jpg", "clothing10/test/hat/7.jpg")),),
+            modes=(("RGB", 1598), ("CMYK", 9), ("grey", 6)),
+            notes=("31 pictures were turned upright as their EXIF orientation says.",),
+        ),
+        samples=tuple(rp.Picture(picture(1000 + i), f"train/{i}.jpg", classes[i % len(classes)]) for i in range(12)),
+        network=rp.NetworkFacts(
+            name="mobilenet_v2",
+            idea="Thin layers between wide ones: each block widens, filters every channel alone, and narrows again.",
+            input_shape=(3, 224, 224),
+            params=2_236_682,
+            macs=300_788_992,
+            preprocessing="short side to 256, centre 224, mean 0.485 0.456 0.406, std 0.229 0.224 0.225",
+            paper="MobileNetV2: Inverted Residuals and Linear Bottlenecks",
+            year=2018,
+            link="https://arxiv.org/abs/1801.04381",
+            weights=(("Weights", "mobilenet_v2.safetensors (sha256 e07a2e97)"), ("Weights' licence", "Apache-2.0")),
+            stages=(
+                rp.Stage("stem", (32, 112, 112), 928, 10_838_016),
+                rp.Stage("stage1", (16, 112, 112), 896, 10_035_200),
+                rp.Stage("head", (10,), 12_810, 12_800),
+            ),
+        ),
+        history=history,
+        kept_epoch=17,
+        evaluation=rp.Evaluation(split, scores, tuple(pairs), mistakes),
+        training=rp.TrainingFacts(
+            seconds=222.4,
+            epochs=20,
+            images_per_second=81.3,
+            device="cpu, 2 threads",
+            precision="bfloat16 autocast",
+            layout="channels_last",
+            versions=(("neocog", "0.1.0"), ("torch", "2.13.0"), ("Python", "3.11.2")),
+        ),
+        settings=(
+            rp.Setting("model", "mobilenet_v2", True),
+            rp.Setting("regime", "full", True),
+            *(rp.Setting(f"setting_{i}", f"{i / 100}") for i in range(20)),
+        ),
+        command="neocog train ../shared/data/clothing10 --model mobilenet_v2 --regime full "
+        "--weights ../shared/data/weights/imagenet/mobilenet_v2.safetensors --epochs 20 --seed 0",
+    )
+
+
+class Seen(HTMLParser):
+    """What a browser would build of a page: its tags with attributes, and its text by the id of the section."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.cells, self.section, self.in_cell = [], {}, {}, "top", False
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "section":
+            self.section = dict(attrs)["id"]
+        if tag in ("td", "th"):
+            self.in_cell = True
+            self.cells.setdefault(self.section, []).append("")
+
+    def handle_endtag(self, tag):
+        self.in_cell = self.in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        self.text[self.section] = self.text.get(self.section, "") + data
+        if self.in_cell:
+            self.cells[self.section][-1] += data
+
+    def all_text(self):
+        return " ".join(" ".join(self.text.values()).split())
+
+
+def all_strings_replaced(value, text):
+    """The same report with every string in it replaced, numbered so that class names still differ."""
+    numbers = iter(range(10**9))
+
+    def walk(value):
+        if isinstance(value, rp.Picture):
+            return replace(value, file=walk(value.file), caption=walk(value.caption))
+        if is_dataclass(value):
+            return replace(value, **{f.name: walk(getattr(value, f.name)) for f in fields(value)})
+        if isinstance(value, dict):
+            return {key: walk(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return type(value)(walk(item) for item in value)
+        return f"{text}{next(numbers)}" if isinstance(value, str) and value else value
+
+    # a pair looks its class up by name, so names are replaced alike
+    names = {}
+
+    def named(value):
+        return names.setdefault(value, f"{text}{len(names)}")
+
+    report = walk(replace(value, evaluation=None))
+    e = value.evaluation
+    scores = replace(
+        e.scores,
+        classes=[named(name) for name in e.scores.classes],
+        per_class=[row | {"class": named(row["class"])} for row in e.scores.per_class],
+    )
+    pairs = tuple(replace(walk(pair), truth=named(pair.truth), predicted=named(pair.predicted)) for pair in e.pairs)
+    return replace(report, evaluation=rp.Evaluation("test", scores, pairs, walk(e.mistakes)))
+
+
+def tags_of(html):
+    """How often each tag occurs; <wbr> and <span> follow the slashes and spaces of the text itself."""
+    names = [tag for tag, _ in Seen(html).tags if tag not in ("wbr", "span")]
+    return {name: names.count(name) for name in names}
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "{{7*7}}{% raw %}",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "</style></title></svg><iframe src=//evil>",
+    "<!--",
+    "\x1b[31mred\x07\n\u202egnp.exe",
+    "caf\udce9",
+    "javascript:alert(1)",
+    "&lt;b&gt;",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_in_every_field_stays_text(text):
+    plain = make_report()
+    html = rp.render(all_strings_replaced(plain, text))
+    html.encode("utf-8")
+    assert tags_of(html) == tags_of(rp.render(all_strings_replaced(plain, "plain")))
+    assert not any(ord(c) < 32 and c != "\n" for c in html)
+    assert "\u202e" not in html
+    seen = Seen(html)
+    for _, attributes in seen.tags:
+        assert not any(name.startswith("on") for name in attributes)
+    if text.isprintable():
+        assert text in seen.all_text()
+        assert text in [attributes.get("title", "")[: len(text)] for tag, attributes in seen.tags if tag == "th"]
+
+
+def test_the_page_needs_nothing_but_itself():
+    html = rp.render(make_report())
+    tags = Seen(html).tags
+    names = {tag for tag, _ in tags}
+    assert {"svg", "table", "img", "style"} <= names
+    assert not names & {"script", "link", "iframe", "object", "embed", "base", "form", "use", "image"}
+    for _, attributes in tags:
+        assert attributes.get("src", "data:image/png;base64,").startswith("data:image/png;base64,")
+        assert attributes.get("href", "#").startswith("#")
+    assert "url(" not in html
+    assert "@import" not in html
+    policy = next(a["content"] for tag, a in tags if tag == "meta" and "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+    anchors = {a["href"][1:] for tag, a in tags if tag == "a"}
+    assert anchors <= {a["id"] for _, a in tags if "id" in a}
+
+
+def shown(share, digits=1):
+    return "–" if share is None else f"{100 * share:.{digits}f}%"
+
+
+def test_the_numbers_on_the_page_are_those_of_the_summary():
+    predicted = predictions()
+    summary = summarise(predicted)
+    seen = Seen(rp.render(make_report(predicted)))
+    top = " ".join(seen.text["top"].split())
+    low, high = summary["top1_interval"]
+    correct = int((predicted.predicted == predicted.labels).sum())
+    assert f"Of 372 test pictures, {correct} were named correctly" in top
+    assert f"between {shown(low)} and {shown(high)} with 95% confidence" in top
+    for key in ("top1", "top5", "balanced_accuracy", "macro_f1", "ece", "baseline"):
+        assert shown(summary[key]) in top, key
+    assert f"{summary['nll']:.3f}" in top
+
+    matrix = [cell.strip() for cell in seen.cells["mistakes"]]
+    k = len(CLOTHES)
+    assert matrix[1 : k + 1] == CLOTHES
+    rows = np.array(matrix[k + 1 : k + 1 + k * (k + 1)]).reshape(k, k + 1)
+    assert rows[:, 0].tolist() == CLOTHES
+    assert [[int(cell or 0) for cell in row[1:]] for row in rows] == summary["confusion"]
+
+    table = np.array([cell.strip() for cell in seen.cells["classes"]]).reshape(k + 1, 5)[1:]
+    recalls = [float(cell.rstrip("%")) for cell in table[:, 1]]
+    assert recalls == sorted(recalls)
+    by_name = {row["class"]: row for row in summary["per_class"]}
+    assert set(table[:, 0]) == set(CLOTHES)
+    for name, recall, precision, f1, support in table:
+        row = by_name[name]
+        expected = [shown(row["recall"]), shown(row["precision"]), shown(row["f1"]), str(row["support"])]
+        assert [recall, precision, f1, support] == expected
+
+    worst = predicted.mistakes()[0]
+    assert f"called {CLOTHES[predicted.predicted[worst]]}, {shown(predicted.confidence[worst])} sure" in seen.all_text()
+    assert predicted.files[worst] in seen.all_text()
+
+
+def test_the_fairer_figure_leads():
+    def figure(predicted):
+        html = rp.render(make_report(predicted))
+        return re.search(r'class="figure">([^<]*)<', html)[1]
+
+    uneven, even = predictions(), predictions(support=[20] * 10)
+    assert figure(uneven) == shown(summarise(uneven)["balanced_accuracy"]) != shown(summarise(uneven)["top1"])
+    assert figure(even) == shown(summarise(even)["top1"])
+
+
+def test_a_thousand_pictures_deserve_another_digit():
+    predicted = predictions(support=[120] * 10)
+    assert shown(summarise(predicted)["top1"], 2) in rp.render(make_report(predicted))
+
+
+def test_validation_figures_are_said_to_flatter():
+    assert "flatter" not in rp.render(make_report())
+    assert "There was no test set" in rp.render(make_report(split="val"))
+
+
+PARTS = ["data", "network", "evaluation", "training"]
+
+
+@pytest.mark.parametrize("part", [*PARTS, "history", "samples", "warnings", "settings", "command"])
+def test_an_absent_part_leaves_no_trace(part):
+    whole = make_report()
+    empty = None if part in PARTS else type(getattr(whole, part))()
+    seen = Seen(rp.render(replace(whole, **{part: empty})))
+    ids = {a["id"] for _, a in seen.tags if "id" in a}
+    gone = {"data": {"data"}, "network": {"network"}, "samples": {"samples"}}
+    gone["evaluation"] = {"mistakes", "classes", "calibration"}
+    every = {a["id"] for _, a in Seen(rp.render(whole)).tags if "id" in a}
+    assert every - ids == gone.get(part, set())
+    assert {a["href"][1:] for tag, a in seen.tags if tag == "a"} <= ids
+
+
+def test_a_report_of_nothing_is_a_page():
+    seen = Seen(rp.render(rp.Report("lenet5", "scratch", "digits")))
+    assert "lenet5 on digits" in seen.all_text()
+    assert not [tag for tag, _ in seen.tags if tag in ("section", "img", "svg")]
+
+
+def test_an_evaluation_without_labels_is_a_page():
+    nothing = predictions().rows(np.zeros(372, bool))
+    report = replace(make_report(), evaluation=rp.Evaluation("test", rp.Scores(**summarise(nothing))))
+    seen = Seen(rp.render(report))
+    assert "nan" not in seen.all_text()
+    assert "The data" in seen.all_text()
+    assert not {"mistakes", "classes"} & {a.get("id") for _, a in seen.tags}
+    assert {a["href"][1:] for tag, a in seen.tags if tag == "a"} <= {a.get("id") for _, a in seen.tags}
+
+
+@pytest.mark.parametrize(("k", "n"), [(2, 40), (21, 5), (102, 10), (1000, 5)])
+def test_many_classes_stay_small_and_show_where_the_mistakes_are(k, n):
+    predicted = predictions([f"class {i}" for i in range(k)], [n] * k)
+    html = rp.render(make_report(predicted))
+    assert len(html) < 2_000_000
+    seen = Seen(html)
+    hits = [a for tag, a in seen.tags if tag == "td" and "hit" in (a.get("class") or "")]
+    assert len(hits) == (k if k <= page.HEAT_ALL else page.HEAT_PART)
+    assert len(seen.cells["classes"]) >= 5 * (k + 1)  # every class is in the table, folded or not
+
+
+def test_the_part_of_a_large_matrix_is_where_the_mistakes_are():
+    labels = np.arange(40)
+    guesses = labels.copy()
+    guesses[[3, 17]] = [30, 9]
+    p = np.eye(40, dtype=np.float32)[guesses]
+    predicted = Predictions([str(i) for i in labels], ["test"] * 40, [f"c{i}" for i in labels], labels, p)
+    heat = page.heat(rp.Scores(**summarise(predicted)))
+    assert {"c3", "c30", "c17", "c9"} <= set(heat.classes)
+    assert not heat.whole
+    i, j = heat.classes.index("c3"), heat.classes.index("c30")
+    assert (heat.rows[i][j].count, heat.rows[i][j].hit) == (1, False)
+
+
+@settings(deadline=None)
+@given(st.floats(-1e6, 1e6), st.floats(0, 1e6), st.booleans())
+def test_ticks_are_few_even_and_enclose(low, width, whole):
+    high = low + width
+    marks = charts.ticks(low, high, whole=whole)
+    assert 2 <= len(marks) <= 8
+    assert marks[0] <= low + 1e-6 * (1 + abs(low))
+    assert marks[-1] >= high - 1e-6 * (1 + abs(high))
+    np.testing.assert_allclose(np.diff(marks), marks[1] - marks[0], rtol=1e-3)
+
+
+def points_of(svg):
+    path = re.search(r'<path class="line one" d="([^"]*)"', svg)[1]
+    return [(pen, float(x), float(y)) for pen, x, y in re.findall(r"([ML])([\d.-]+) ([\d.-]+)", path)]
+
+
+def test_a_curve_is_drawn_to_scale_and_broken_where_numbers_are_missing():
+    line = charts.Series("training", [(1, 0.0), (2, 2.0), (3, None), (4, float("nan")), (5, 1.0)])
+    pens = points_of(charts.curves("Loss", [line]))
+    left, right = charts.LEFT, charts.WIDTH - charts.RIGHT
+    bottom, top = charts.HEIGHT - charts.BOTTOM, charts.TOP
+    expected = [("M", left, bottom), ("L", left + (right - left) / 4, top), ("M", right, (top + bottom) / 2)]
+    assert pens == [(pen, round(x, 1), round(y, 1)) for pen, x, y in expected]
+
+
+def test_curves_without_numbers_are_left_out():
+    assert not charts.curves("Loss", [charts.Series("training", [(1, None), (2, float("inf"))])])
+    assert not charts.curves("Loss", [])
+    assert charts.curves("Loss", [charts.Series("training", [(1, 0.5)])])  # one epoch is a point
+
+
+def test_a_long_curve_is_thinned_but_keeps_its_end():
+    line = charts.Series("training", [(float(i), float(i)) for i in range(1, 5001)])
+    pens = points_of(charts.curves("Loss", [line]))
+    assert 300 < len(pens) <= charts.MAX_POINTS + 1
+    assert pens[-1][1] == charts.WIDTH - charts.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (page.percent(0.98765), "98.8%"),
+        (page.percent(None), "–"),
+        (page.count(11181642), "11,181,642"),
+        (page.large(1819066368), "1.82 billion"),
+        (page.large(300788992), "301 million"),
+        (page.large(1410), "1,410"),
+        (page.duration(3.21), "3.2 s"),
+        (page.duration(59.97), "1 min 0 s"),
+        (page.duration(222.4), "3 min 42 s"),
+        (page.duration(7325), "2 h 2 min"),
+        (page.shape((3, 224, 224)), "3 × 224 × 224"),
+    ],
+)
+def test_numbers_read_well(made, expected):
+    assert made == expected
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium to look with")
+    with playwright.sync_playwright() as p:
+        instance = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield instance
+        instance.close()
+
+
+@pytest.mark.parametrize("width", [360, 390, 1280])
+@pytest.mark.parametrize("text", ["", "x" * 300, "<script>document.title='taken'</script>"])
+def test_in_a_browser_nothing_overflows_runs_or_loads(browser, tmp_path, width, text):
+    report = make_report()
+    path = tmp_path / "report.html"
+    path.write_text(rp.render(all_strings_replaced(report, text) if text else report), "utf-8")
+    view = browser.new_page(viewport={"width": width, "height": 800})
+    loaded, complaints = [], []
+    view.on("request", lambda request: loaded.append(request.url))
+    view.on("console", lambda message: complaints.append(message.text))
+    view.goto(path.as_uri())
+    inner, outer = view.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    broken = view.evaluate("[...document.images].filter(i => !i.naturalWidth).length")
+    title = view.title()
+    view.close()
+    assert outer == width
+    assert inner <= outer
+    assert broken == 0
+    assert title != "taken"
+    assert complaints == []
+    assert [url for url in loaded if not url.startswith("data:")] == [path.as_uri()]
