@@ -10,7 +10,7 @@ from neocog.data.dataset import Dataset
 
 def check(config: TrainConfig, events: Events) -> Dataset:
     """Reads every picture once. DataError, as `train` would raise it, where the data cannot be trained on."""
-    return open_data(config, 256, events)
+    return open_data(config, 256, None, events)
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:

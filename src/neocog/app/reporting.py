@@ -20,7 +20,8 @@ from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.cost.count import count
+from neocog.cost.count import count, on_meta
+from neocog.data.scan import Duplicates
 from neocog.evaluate import Predictions, summarise
 from neocog.report.model import (
     ClassCount,
@@ -92,12 +93,22 @@ def data_facts(session: "Session") -> DataFacts:
         source=config.data,
         splits=splits,
         classes=tuple(counts),
-        how_split=data.how_split,
+        how_split=session.dataset.how_split,
         excluded=tuple((e.file, f"{e.reason}: {e.detail}") for e in data.scan.excluded),
-        duplicates=tuple((group.kind, tuple(group.files)) for group in data.scan.duplicates),
+        duplicates=duplicates_of(data.scan.duplicates),
         modes=tuple(data.scan.modes.items()),
         notes=tuple(f"{name}: {number}" for name, number in data.scan.notes.items()),
     )
+
+
+def duplicates_of(found: Duplicates) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(what it means, the equal files) of every group of copies, the gravest first."""
+    kinds = (
+        ("one picture, several classes", found.across_classes),
+        ("leak between sets", found.across_splits),
+        ("copies within a class", found.within_class),
+    )
+    return tuple((meaning, tuple(files)) for meaning, groups in kinds for files in groups)
 
 
 def network_facts(session: "Session") -> NetworkFacts:
@@ -131,7 +142,8 @@ def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[Stage, ...]:
     parts = [("stem", network.stem), *network.stages.named_children(), ("head", network.head)]
     for name, part in parts:
         facts = count(part, shape)
-        shape = facts.out_shape
+        with torch.no_grad():
+            shape = tuple(on_meta(part).eval()(torch.empty(1, *shape, device="meta")).shape[1:])
         rows.append(Stage(name, shape, facts.params, facts.macs))
     return tuple(rows)
 

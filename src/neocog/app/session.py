@@ -71,7 +71,7 @@ class Session:
         outcome = predict(network, loader.epoch(0), autocast=torch.bfloat16 if self.machine.bf16 else None)
         numbers = outcome.indices.tolist()
         return Predictions(
-            [data.files[i] for i in numbers], [data.splits[i] for i in numbers], data.classes,
+            [data.files[i] for i in numbers], [str(data.splits[i]) for i in numbers], data.classes,
             data.labels[outcome.indices], outcome.probabilities,
         )  # fmt: skip
 
@@ -94,9 +94,8 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     machine = choose_machine(config)
     spec = lookup(config.model).spec
     own = load_model(config.model, weights=config.weights, knobs=config.knobs).preprocessing if config.weights else None
-    dataset = open_data(config, settings.largest_side(config, spec, own), events)
-    grey = (dataset.grey and own is None) if config.channels == "auto" else config.channels == "grey"
-    dataset = dataset.with_channels(1 if grey else 3)
+    channels = {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
+    dataset = open_data(config, settings.largest_side(config, spec, own), channels, events)
     resize, size = settings.decide_size(config, spec, own, dataset.equal_size)
     config = settings.decide(config, dataset.channels, size)
     loaded, knobs = build_network(config, len(dataset.classes), dataset.channels, size)
@@ -135,14 +134,16 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     return session
 
 
-def open_data(config: TrainConfig, resize: int, events: Events) -> Dataset:
-    options = DecodeOptions(1 if config.channels == "grey" else 3, config.background, config.max_pixels)
-    return open_dataset(
-        config.data, options, resize=resize, val_fraction=config.val_fraction, test_fraction=config.test_fraction,
-        seed=config.seed, follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,
+def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:
+    """`channels` None: grey where every picture is."""
+    dataset = open_dataset(
+        config.data, DecodeOptions(channels or 3, config.background, config.max_pixels), resize=resize,
+        val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed,
         threads=config.threads, max_excluded=config.max_excluded, strict=config.strict,
+        follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,
         on_progress=lambda done, total: events.emit("progress", what="scanning", done=done, total=total),
     )  # fmt: skip
+    return dataset.with_channels(channels or (1 if dataset.grey else 3))
 
 
 def announce(session: Session, predicted_seconds: float) -> None:

@@ -64,7 +64,7 @@ def write_records(session: Session) -> None:
     """What was found, how it was split and what was decided, before the first step."""
     data, folder = session.dataset, session.folder
     write_atomic(folder / "scan.json", data.scan.to_json())
-    write_split(folder / "split.csv", data)
+    write_split(folder / "split.csv", data.split_rows())
     comment = f"neocog {neocog.__version__}; replay with: neocog train --config {folder}/config.toml"
     write_atomic(folder / "config.toml", session.config.to_toml(comment))
     session.events.emit("note", label="run", text=str(folder))
@@ -72,11 +72,9 @@ def write_records(session: Session) -> None:
 
 def compare_split(session: Session, folder: Path) -> None:
     """UsageError that names what changed in the data since the run was started."""
-    before = {row.file: (row.sha256, row.label, row.split) for row in read_split(folder / "split.csv")}
-    data = session.dataset
-    labels = [data.classes[i] for i in data.labels.tolist()]
-    now = dict(zip(data.files, zip(data.sha256, labels, data.splits, strict=True), strict=True))
-    changed = [file for file in before.keys() & now.keys() if before[file][0] != now[file][0]]
+    before = {row.file: row for row in read_split(folder / "split.csv")}
+    now = {row.file: row for row in session.dataset.split_rows()}
+    changed = [file for file in before.keys() & now.keys() if before[file].sha256 != now[file].sha256]
     moved = [file for file in before.keys() & now.keys() if before[file] != now[file] and file not in changed]
     differences = [
         f"{len(files)} {what} ({', '.join(sorted(files)[:3])})"

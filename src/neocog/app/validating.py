@@ -30,7 +30,7 @@ def validate(
     config, card = run.config, run.card
     if data is not None:
         config = config.model_copy(update={"data": data})
-    dataset = open_data(config, card.preprocessing.resize, events or Events()).with_channels(card.in_channels)
+    dataset = open_data(config, card.preprocessing.resize, card.in_channels, events or Events())
     unknown = [name for name in dataset.classes if name not in card.classes]
     if unknown:
         names = ", ".join(repr(name) for name in unknown[:5])
@@ -48,7 +48,7 @@ def validate(
     # The run's class numbers, not those of the other data, which may hold only some of the classes.
     labels = np.array([card.classes.index(dataset.classes[i]) for i in dataset.labels[outcome.indices].tolist()])
     found = Predictions(
-        [dataset.files[i] for i in numbers], [dataset.splits[i] for i in numbers], card.classes, labels,
+        [dataset.files[i] for i in numbers], [str(dataset.splits[i]) for i in numbers], card.classes, labels,
         outcome.probabilities,
     )  # fmt: skip
     if out is not None:

@@ -18,6 +18,7 @@ from neocog.core.errors import ModelFileError, UsageError, did_you_mean
 from neocog.core.registry import Entry, lookup, names
 from neocog.core.spec import Preprocessing, Weights
 from neocog.data.fetch import fetch
+from neocog.data.named import cache_folder
 from neocog.models.weights import adapt, recognise
 
 
@@ -73,11 +74,13 @@ def load_model(
     layout = recognise(entry, state)
     state, notes = adapt(network, entry, state, layout)
     network.load_state_dict(state, strict=False)  # adapt has checked every key; only a new classifier is missing
-    source = published or (entry.spec.weights[0] if entry.spec.weights else None)
     provenance = {"weights": str(path) if published is None else published.tag, "layout": layout}
     if published is not None:
         provenance |= {"url": published.url, "licence": published.licence, "categories": published.categories}
-    return Loaded(network, source.preprocessing if source else Preprocessing(), provenance, notes)
+    # A file does not say how its pictures were prepared: ImageNet's way, at the network's own size.
+    size = entry.spec.input_shape[-1]
+    unsaid = Preprocessing(size, round(size * 256 / 224))
+    return Loaded(network, published.preprocessing if published else unsaid, provenance, notes)
 
 
 def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs: Mapping[str, Any]) -> Network:
@@ -117,8 +120,8 @@ def find_published(entry: Entry, weights: str) -> Weights | None:
 
 
 def weights_folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("NEOCOG_WEIGHTS") or Path(cache) / "neocog" / "weights")
+    """$NEOCOG_WEIGHTS, or the user's cache."""
+    return Path(os.environ.get("NEOCOG_WEIGHTS") or cache_folder() / "weights")
 
 
 def local_copy(published: Weights, on_progress: Callable[[int, int], None] | None = None) -> Path:

@@ -24,7 +24,7 @@ def show(json: JSON = False) -> None:
     if json:
         as_json(rows)
         return
-    columns = ("name", "classes", "pictures", "size", "licence", "at hand")
+    columns = ("name", "what", "classes", "pictures", "shape", "MB", "licence", "at hand")
     table(columns, [[row[name] for name in columns] for row in rows])
     line("", "train on one with `neocog train NAME`, or on a folder that holds its original files")
 
