@@ -20,7 +20,14 @@ def pad_mirrored(batch: Bytes, pad: int) -> Bytes:
     size = batch.shape[1]
     index = np.abs(np.arange(-pad, size + pad))
     index = np.clip(size - 1 - np.abs(size - 1 - index), 0, size - 1)  # clipped: a pad wider than the picture
-    return np.ascontiguousarray(batch[:, index][:, :, index])
+    padded = np.empty((len(batch), size + 2 * pad, size + 2 * pad, batch.shape[3]), np.uint8)
+    padded[:, pad : pad + size, pad : pad + size] = batch
+    edge = [*range(pad), *range(pad + size, 2 * pad + size)]
+    for row in edge:
+        padded[:, row, pad : pad + size] = batch[:, index[row]]
+    for column in edge:
+        padded[:, :, column] = padded[:, :, pad + index[column]]
+    return padded
 
 
 def shifted(padded: Bytes, positions: NDArray[np.int64], size: int, shifts: NDArray[np.int64]) -> Bytes:

@@ -13,6 +13,8 @@ from torch import Tensor
 from neocog.core.spec import Preprocessing
 from neocog.data.decode import EXTREME_ASPECT
 
+CACHED_VALUES = 2**19  # 2 MB of float32
+
 
 def shrink(pixels: Tensor, resize: int, interpolation: str = "bilinear") -> Tensor:
     """uint8 (C, H, W) -> the same picture with a short side of at most `resize`."""
@@ -55,10 +57,18 @@ def resize_short(batch: Tensor, resize: int, interpolation: str) -> Tensor:
 
 
 def resize_to(batch: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """uint8 (B, C, H, W) -> uint8 (B, C, *size), antialiased; fastest where memory is channels_last."""
+    """uint8 (B, C, H, W) -> uint8 (B, C, *size), antialiased, channels_last in memory."""
     if tuple(batch.shape[2:]) == size:
         return batch
-    return F.interpolate(batch, size=size, mode=interpolation, antialias=True, align_corners=False)
+    return F.interpolate(nhwc(batch), size=size, mode=interpolation, antialias=True, align_corners=False)
+
+
+def nhwc(batch: Tensor) -> Tensor:
+    """(B, C, H, W) in channels_last memory: the layout in which 8-bit pixels resize, crop and normalise fastest."""
+    n, channels, height, width = batch.shape
+    memory = batch.permute(0, 2, 3, 1).contiguous()
+    # A batch of one picture may have any first stride, which would hide its layout: state the strides anew.
+    return memory.view(n * height, width, channels).view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def normalise(
@@ -68,22 +78,38 @@ def normalise(
     dtype: torch.dtype = torch.float32,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """Values 0..255, uint8 or float (B, C, H, W) -> (x / 255 - mean) / std as `dtype` in `memory_format`.
+    """Values 0..255, uint8 or float (B, C, H, W) -> (x / 255 - mean) / std as `dtype` in `memory_format`."""
+    out = torch.empty(batch.shape, dtype=dtype, device=batch.device, memory_format=memory_format)
+    for part in parts(batch):
+        normalise_into(out[part], batch[part], preprocessing)
+    return out
 
-    One multiplication and one addition per value. They run over whole rows of memory, because broadcasting
-    over the three innermost channels of channels_last takes five times as long.
-    """
-    channels, height, width = batch.shape[1:]
+
+def parts(batch: Tensor) -> list[slice]:
+    """Slices of a batch whose floats stay in a core's cache; on other devices the batch as a whole."""
+    n = len(batch)
+    step = max(1, CACHED_VALUES // max(1, batch[:1].numel())) if batch.device.type == "cpu" else max(1, n)
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+
+def normalise_into(out: Tensor, batch: Tensor, preprocessing: Preprocessing) -> None:
+    """One multiplication and one addition per value. They run over whole rows of memory, because broadcasting over
+    the three innermost channels of channels_last takes five times as long."""
+    _, channels, height, width = batch.shape
     mean = per_channel(preprocessing.mean, channels, batch.device)
     std = per_channel(preprocessing.std, channels, batch.device)
     scale, shift = 1 / (255 * std), -mean / std
-    if memory_format == torch.channels_last:
-        rows = batch.permute(0, 2, 3, 1).contiguous().view(-1, height, width * channels)
+    if out.is_contiguous():
+        target, source = out, batch.contiguous()
+        scale, shift = scale[:, None, None], shift[:, None, None]
+    else:
+        target = out.permute(0, 2, 3, 1).view(-1, height, width * channels)
+        source = batch.permute(0, 2, 3, 1).contiguous().view(-1, height, width * channels)
         scale, shift = scale.repeat(width), shift.repeat(width)
-        out = (rows.to(torch.float32, copy=True)).mul_(scale).add_(shift).to(dtype)
-        return out.view(-1, height, width, channels).permute(0, 3, 1, 2)
-    rows = batch.contiguous()
-    return rows.to(torch.float32, copy=True).mul_(scale[:, None, None]).add_(shift[:, None, None]).to(dtype)
+    if out.dtype == torch.float32:
+        target.copy_(source).mul_(scale).add_(shift)
+    else:
+        target.copy_(source.to(torch.float32, copy=True).mul_(scale).add_(shift))
 
 
 def per_channel(values: tuple[float, ...], channels: int, device: torch.device) -> Tensor:

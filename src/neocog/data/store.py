@@ -26,7 +26,7 @@ from neocog.core.files import sha256_of
 from neocog.core.spec import Preprocessing
 from neocog.data.decode import DecodeOptions
 from neocog.data.named import cache_folder
-from neocog.data.preprocess import view
+from neocog.data.preprocess import nhwc, view
 from neocog.data.scan import Found
 from neocog.data.source import Item
 from neocog.data.threads import ordered_map
@@ -85,11 +85,6 @@ class MemoryStore:
         return self._views[1]
 
 
-def nhwc(batch: Tensor) -> Tensor:
-    """(B, C, H, W) in channels_last memory: the layout in which resizing, cropping and normalising are fast."""
-    return batch.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-
-
 class CacheStore:
     """Pictures of any size in a memory-mapped file. Grey pictures are stored once and shown in all channels."""
 
@@ -114,7 +109,7 @@ class CacheStore:
         start = int(self._offsets[row])
         pixels = np.array(self._bytes[start : start + height * width * channels]).reshape(height, width, channels)
         if channels != self.channels:
-            pixels = pixels.repeat(3, axis=2) if self.channels == 3 else pixels[..., :1]
+            pixels = pixels.repeat(3, axis=2) if self.channels == 3 else np.ascontiguousarray(pixels[..., :1])
         return torch.from_numpy(pixels).permute(2, 0, 1)
 
     def in_memory(self) -> MemoryStore | None:
