@@ -106,21 +106,21 @@ def recolour(values: Tensor, pixels: Tensor, luck: NDArray[np.float64], strength
     values (B, C, S, S) 0..255 float, pixels the same as uint8 before rotation, luck (B, 3).
     """
     factors = torch.from_numpy((1 + strength * (2 * luck - 1)).astype(np.float32)).to(values.device)
-    brightness, contrast, saturation = (factors[:, i, None, None, None] for i in range(3))
-    weights = torch.tensor(LUMA if values.shape[1] == 3 else (1.0,), device=values.device)[None, :, None, None]
-    shift = (1 - contrast) * brightness * (_mean(pixels) * weights).sum(1, keepdim=True)  # (B, 1, 1, 1)
-    if values.shape[1] == 1:  # grey has no saturation
-        return values.mul_(brightness * contrast).add_(shift).clamp_(0, 255)
-    grey = (values * weights).sum(1, keepdim=True)
-    shift = grey.mul_((1 - saturation) * brightness * contrast).add_(shift)  # (B, 1, S, S)
-    return values.mul_(saturation * brightness * contrast).add_(shift).clamp_(0, 255)
+    brightness, contrast, saturation = (factors[:, i, None, None] for i in range(3))  # (B, 1, 1)
+    weights = torch.tensor(LUMA if values.shape[1] == 3 else (1.0,), device=values.device)
+    gain = brightness * contrast
+    own = torch.eye(len(weights), device=values.device)
+    # Grey has one channel, of weight 1: saturation drops out by itself.
+    matrix = gain * (saturation * own + (1 - saturation) * weights)  # (B, C, C)
+    shift = (1 - contrast) * brightness * (_mean(pixels) @ weights)[:, None, None]
+    return torch.baddbmm(shift, matrix, values.flatten(2)).view_as(values).clamp_(0, 255)
 
 
 def _mean(pixels: Tensor) -> Tensor:
-    """(B, C, 1, 1) over every n-th row of large pictures. Sums of whole numbers in float64 are exact, so a picture's
+    """(B, C) over every n-th row of large pictures. Sums of whole numbers in float64 are exact, so a picture's
     mean does not depend on the batch around it."""
     some = pixels[:, :, :: max(1, pixels.shape[2] // 56)]
-    return some.mean(dim=(2, 3), keepdim=True, dtype=torch.float64).float()
+    return some.mean(dim=(2, 3), dtype=torch.float64).float()
 
 
 def gaussian(values: Tensor, rows: Rows, seed: int, epoch: int) -> Tensor:
