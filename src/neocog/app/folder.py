@@ -75,5 +75,7 @@ def held(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
-    (folder / "lock").unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            (folder / "lock").unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import neocog
 from neocog.app.building import evaluation_loader, training_loader
+from neocog.app.machine import device_name
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
@@ -187,7 +188,7 @@ def training_facts(session: "Session", history: list[dict[str, Any]]) -> Trainin
         seconds=session.trainer.progress.seconds,
         epochs=len(history),
         images_per_second=float(np.median(rates)),
-        device=machine.describe().split(", ")[0],
+        device=device_name(machine.device),
         precision="bf16" if machine.bf16 else "fp32",
         layout="channels_last" if machine.channels_last else "contiguous",
         versions=tuple(versions.items()),

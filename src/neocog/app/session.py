@@ -59,8 +59,6 @@ class Session:
         self.evaluate(network).write(self.folder / "predictions.csv")
         write_bundle(self.folder / "model", network.state_dict(), self.card())
         write_report(self)
-        for superfluous in self.folder.glob("best-*.pt"):  # now in model/
-            superfluous.unlink()
         return Run.open(self.folder)
 
     def evaluate(self, network: Network) -> Predictions:
