@@ -176,13 +176,14 @@ def _decode(data: bytes, kind: str, options: DecodeOptions, suffix: str) -> Pict
     width, height = image.size
     if width * height > options.max_pixels:
         raise BadPicture("too_many_pixels", f"{width} x {height}, the limit is {options.max_pixels:,} (max_pixels)")
-    mode = image.mode
+    mode, stored = image.mode, orientation(image)
     image.load()
     pixels, more = colour.to_array(image, options.channels, options.rgb(), colour.depth(image, data))
     notes += more
-    turn = orientation(image)
+    turn = orientation(image)  # Pillow has turned TIFF already, and a PNG's EXIF may stand behind its pixels
     if turn != 1:
         pixels = turn_upright(pixels, turn)
+    if (stored, turn) != (1, 1):
         notes.append("rotated")
     if kind in ("GIF", "PNG", "WEBP", "TIFF") and _animated(image):
         notes.append("multi_frame")
