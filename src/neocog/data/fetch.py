@@ -48,6 +48,7 @@ def fetch(
             _transfer(url, part, on_progress)
             break
         except urllib.error.HTTPError as error:
+            error.close()
             problem = f"the server answered {error.code} {error.reason}"
             if error.code < 500 and error.code not in (408, 416, 429):
                 raise _failed(url, target, problem) from None

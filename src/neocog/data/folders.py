@@ -119,7 +119,10 @@ def is_picture(path: Path) -> bool:
 
 
 class Walk:
-    """Sorted, depth-first, counting what it passes over. With links followed, each file and folder comes once."""
+    """Sorted, depth-first, counting what it passes over.
+
+    With links followed, each file and folder comes once: a link to something that is met anyway is passed over.
+    """
 
     def __init__(self, root: Path, follow_links: bool = False) -> None:
         self.root = root
@@ -151,6 +154,9 @@ class Walk:
                         self._ignored["link"] += 1
                         continue
                     facts = path.stat()
+                    if self._is_met_anyway(path):
+                        self._ignored["same_file"] += 1
+                        continue
             except OSError:  # a dangling link, a loop of links, or a file that vanished
                 self._ignored["link"] += 1
                 continue
@@ -166,6 +172,12 @@ class Walk:
             else:
                 self._ignored["not_regular_file"] += 1
         return folders, files
+
+    def _is_met_anyway(self, link: Path) -> bool:
+        target, root = link.resolve(), self.root.resolve()
+        return target == root or (
+            target.is_relative_to(root) and not any(p.startswith(".") for p in target.relative_to(root).parts)
+        )
 
     def pictures(self, folder: Path) -> Iterator[Path]:
         pending = [folder]

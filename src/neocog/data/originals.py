@@ -184,6 +184,7 @@ def read_flowers(folder: Path) -> Source | None:
     if not all((folder / name).exists() for name in ("jpg", "imagelabels.mat", "setid.mat")):
         return None
     from scipy.io import loadmat  # type: ignore[import-untyped]  # comes with scikit-learn
+    from scipy.io.matlab import MatReadError  # type: ignore[import-untyped]
 
     try:
         labels = loadmat(folder / "imagelabels.mat", squeeze_me=True)["labels"].tolist()
@@ -193,7 +194,7 @@ def read_flowers(folder: Path) -> Source | None:
             for number in sets[key].tolist():
                 path = folder / "jpg" / f"image_{number:05}.jpg"
                 items.append(Item(f"jpg/{path.name}", path, FLOWERS[labels[number - 1] - 1], split))
-    except (OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
+    except (MatReadError, OSError, ValueError, KeyError, IndexError, TypeError, NotImplementedError) as error:
         raise DataError(f"{folder}: imagelabels.mat or setid.mat is damaged ({error})", "get them again") from None
     return Source("flowers102", items)
 
