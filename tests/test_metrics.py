@@ -117,7 +117,12 @@ def test_interval_is_the_bootstrap_over_pictures(correct, n):
     twin = np.quantile([rng.choice(pictures, n).mean() for _ in range(4000)], [0.025, 0.975])
     np.testing.assert_allclose([low, high], twin, atol=1.01 / n if n < 100 else 0.004)
     assert low < correct / n < high
-    assert metrics.bootstrap_interval(correct, n) == (low, high)  # the same seed, the same answer
+
+
+def test_interval_is_fixed_by_its_seed():
+    first = metrics.bootstrap_interval(800_003, 10**6, seed=3)
+    assert metrics.bootstrap_interval(800_003, 10**6, seed=3) == first
+    assert metrics.bootstrap_interval(800_003, 10**6, seed=4) != first
 
 
 def test_interval_widens_with_the_level_and_narrows_with_pictures():

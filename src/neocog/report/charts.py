@@ -34,8 +34,9 @@ def number(value: float) -> str:
 
 def ticks(low: float, high: float, about: int = 4, whole: bool = False) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) that enclose low..high."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # a flat line stands in the middle
-        low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
+    if high - low <= max(1e-12, 1e-9 * abs(high)):  # a flat line stands in the middle
+        half = abs(high) / 2 if abs(high) > 1e-12 else 0.5
+        low, high = low - half, high + half
     rough = (high - low) / about
     exponent = math.floor(math.log10(rough))
     step = next(m * 10.0**exponent for m in (1, 2, 5, 10) if m * 10.0**exponent >= rough * 0.999)
