@@ -72,7 +72,8 @@ def test_train_predict_val_on_a_folder(neocog: Command, shapes: Path, tmp_path: 
     assert {row["answers"][0]["label"] for row in rows} == {"red"}
     csv = neocog("predict", "run", shapes / "red" / "03.png", "--format", "csv", "--top", 3).out.splitlines()
     assert len(csv) == 4
-    assert csv[1].endswith(",") and csv[1].split(",")[1:3] == ["1", "red"]
+    assert csv[1].endswith(",")
+    assert csv[1].split(",")[1:3] == ["1", "red"]
 
     again = json.loads(neocog("val", "run", "--json").out)
     saved = json.loads(neocog("val", "run", "--json", "--out", "p.csv").out)
@@ -144,7 +145,9 @@ def test_bad_data(neocog: Command, shapes: Path, tmp_path: Path) -> None:
     (shapes / "yellow").rmdir()
     (shapes / "red" / "text.jpg").write_text("hello")
     (shapes / "red" / "cut.png").write_bytes((shapes / "red" / "00.png").read_bytes()[:300])
-    one_line_error(neocog("train", shapes, *SMALL), 3, "text.jpg' (not_an_image)", "cut.png' (truncated)", "--max-excluded")
+    one_line_error(
+        neocog("train", shapes, *SMALL), 3, "text.jpg' (not_an_image)", "cut.png' (truncated)", "--max-excluded"
+    )
     made = neocog("train", shapes, *SMALL, "--max-excluded", 0.2, "--out", "q")
     assert made.code == 0
     assert "2 excluded" in made.out
@@ -273,7 +276,9 @@ def test_models_table_and_json(neocog: Command) -> None:
     assert "25,557,032" in table.out
     rows = json.loads(neocog("models", "--sort", "params", "--json").out)
     assert [row["params"] for row in rows] == sorted(row["params"] for row in rows)
-    assert {"perceptron", "mnist_convnet", "lenet5", "alexnet", "vgg16_bn", "squeezenet1_1"} <= {r["name"] for r in rows}
+    assert {"perceptron", "mnist_convnet", "lenet5", "alexnet", "vgg16_bn", "squeezenet1_1"} <= {
+        r["name"] for r in rows
+    }
 
 
 def test_check_prints_and_writes_what_it_found(neocog: Command, shapes: Path) -> None:

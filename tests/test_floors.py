@@ -16,15 +16,15 @@ FLOORS = {
     "layers": {"core"},
     "data": {"core"},
     "metrics": {"core"},
-    "cost": {"core"},
+    "costs": {"core"},
     "report": {"core"},
     "export": {"core"},
-    "explain": {"core", "cost"},  # patches need the receptive field
+    "explain": {"core", "costs"},  # patches need the receptive field
     "models": {"core", "layers"},
     "tasks": {"core", "metrics"},
-    "train": {"core", "metrics", "tasks"},
+    "training": {"core", "metrics", "tasks"},
     "evaluate": {"core", "metrics", "tasks"},
-    "transfer": {"core", "layers", "train"},
+    "transfer": {"core", "layers", "training"},
 }
 FLOORS["app"] = set(FLOORS)
 FLOORS |= {"cli": {"core", "app"}, "web": {"core", "app"}, "labs": set(FLOORS)}
@@ -114,7 +114,7 @@ def test_floor_keeps_to_the_house(floor: str) -> None:
         ("layers/a.py", "from neocog.cost.table import Row"),
         ("layers/a.py", "from neocog import models"),
         ("layers/a.py", "from ..models import vgg"),
-        ("models/a.py", "def f():\n    from neocog.train import loop"),
+        ("models/a.py", "def f():\n    from neocog.training import loop"),
         ("tasks/a.py", "if TYPE_CHECKING:\n    import neocog.models.vgg"),
         ("train/a.py", "import importlib\nimportlib.import_module('neocog.models')"),
         ("report/a.py", "from neocog import train"),

@@ -16,11 +16,11 @@ from neocog.core.errors import DivergedError, Interrupted, ModelFileError, Resou
 from neocog.core.events import Events
 from neocog.core.seeding import permutation
 from neocog.tasks.classification import Classification, balanced_weights
-from neocog.train import checkpoint
-from neocog.train.average import WeightAverage
-from neocog.train.loop import Recipe, Trainer
-from neocog.train.optimizer import make_optimizer, parameter_groups
-from neocog.train.schedule import Schedule
+from neocog.training import checkpoint
+from neocog.training.average import WeightAverage
+from neocog.training.loop import Recipe, Trainer
+from neocog.training.optimizer import make_optimizer, parameter_groups
+from neocog.training.schedule import Schedule
 from neocog.transfer.regimes import Full, Probe, Scratch
 
 

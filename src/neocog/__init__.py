@@ -1,4 +1,8 @@
-"""neocog: convolutional networks on your own pictures. Everything here is imported on first use."""
+"""neocog: convolutional networks on your own pictures. Everything here is imported on first use.
+
+No folder of the package may have the name of one of these faces: importing `neocog.train.x` would put a module
+where the function `neocog.train` stands.
+"""
 
 import importlib
 from typing import Any
@@ -8,7 +12,7 @@ __version__ = "0.1.0"
 _FACES = {
     "list_models": "neocog.app.zoo",
     "create_model": "neocog.app.zoo",
-    "train": "neocog.app.training",
+    "train": "neocog.app.train",
     "Run": "neocog.app.run",
 }
 __all__ = ["Run", "__version__", "create_model", "list_models", "train"]

@@ -21,7 +21,7 @@ from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.cost.count import count, on_meta
+from neocog.costs.count import count, on_meta
 from neocog.data.scan import Duplicates
 from neocog.evaluate import Predictions, summarise
 from neocog.report.model import (

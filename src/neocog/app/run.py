@@ -18,7 +18,7 @@ from neocog.core.errors import DataError, ModelFileError, UsageError
 from neocog.core.registry import lookup
 from neocog.data.decode import DecodeOptions
 from neocog.data.preprocess import normalise
-from neocog.data.stream import stream
+from neocog.data.stream import find_pictures, stream
 from neocog.evaluate import Predictions, evaluating, summarise
 from neocog.export.bundle import ModelCard, read_bundle, read_card
 
@@ -93,11 +93,12 @@ class Run:
         return network.eval()
 
     def predict(self, files: Iterable[str | Path], *, batch_size: int = 32, threads: int = 0) -> Iterator[Prediction]:
-        """One `Prediction` per file, in order, as they come: memory does not grow with the number of files."""
+        """One `Prediction` per picture, as they come: memory does not grow with the number of files. `files` are
+        pictures, or folders that are searched for pictures. Within a batch, unreadable files come first."""
         machine = choose_machine(self.config)
         network = self.network()
         machine.place(network)
-        return self._predict(network, machine, (Path(f) for f in files), batch_size, threads)
+        return self._predict(network, machine, find_pictures(files), batch_size, threads)
 
     def _predict(
         self, network: Network, machine: Machine, files: Iterator[Path], batch_size: int, threads: int

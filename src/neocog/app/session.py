@@ -27,13 +27,13 @@ from neocog.core.contracts import Network
 from neocog.core.events import Events
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.cost.count import count
+from neocog.costs.count import count
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions
 from neocog.evaluate import Predictions, predict
 from neocog.export.bundle import ModelCard, write_bundle
-from neocog.train.loop import Trainer
-from neocog.train.timing import seconds_per_batch
+from neocog.training.loop import Trainer
+from neocog.training.timing import seconds_per_batch
 
 
 @dataclass

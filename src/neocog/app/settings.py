@@ -7,9 +7,9 @@ from typing import Any
 
 from neocog.core.config import TrainConfig
 from neocog.core.spec import Preprocessing, Spec
-from neocog.train.loop import Recipe, Regime
-from neocog.train.optimizer import DEFAULT_LR
-from neocog.train.schedule import Schedule
+from neocog.training.loop import Recipe, Regime
+from neocog.training.optimizer import DEFAULT_LR
+from neocog.training.schedule import Schedule
 from neocog.transfer.regimes import Full, Probe, Scratch
 
 DEFAULT_EPOCHS = 20
@@ -56,9 +56,8 @@ def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
     photo = size > SMALL
     preset = config.augment if config.augment != "auto" else ("photo" if photo else "light")
     values: dict[str, Any] = {"augment": preset, "channels": "rgb" if channels == 3 else "grey", "image_size": size}
-    for key, value in (PRESETS[preset] | NEVER_BY_PRESET).items():
-        if getattr(config, key) is None:
-            values[key] = value
+    preset_values = PRESETS[preset] | NEVER_BY_PRESET
+    values |= {key: value for key, value in preset_values.items() if getattr(config, key) is None}
     if config.regime == "auto":
         values["regime"] = "scratch" if config.weights is None else "full"
     if config.lr is None:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import struct
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,10 +140,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # about old pickle protocols, which are read all the same
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror or error})", "check the path") from None
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    # What torch's restricted unpickler raises on bytes that are no pickle is whatever it stumbles over.
+    except (
+        SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, LookupError,
+        AttributeError, TypeError,
+    ) as error:  # fmt: skip
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ModelFileError(f"{path} is not a readable weights file ({reason})", "download it again") from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):

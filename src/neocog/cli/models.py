@@ -34,6 +34,6 @@ def models(
         return
     columns = ("name", "year", "params", "million macs", "input", "top-1 %", "top-5 %", "weights")
     keys = ("name", "year", "params", "macs", "input", "top1", "top5", "weights")
-    shown = [row | {"year": str(row["year"]), "macs": round(row["macs"] / 1e6, 1)} for row in rows]
+    shown = [row | {"year": str(row["year"]), "macs": row["macs"] / 1e6} for row in rows]
     table(columns, [[row[key] for key in keys] for row in shown])
     line("", "macs: multiply-accumulates of one picture; top-1, top-5: published, ImageNet validation")

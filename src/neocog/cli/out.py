@@ -47,7 +47,7 @@ def show(cell: Any) -> str:
     if isinstance(cell, int):
         return f"{cell:,}"
     if isinstance(cell, float):
-        return f"{cell:.4g}"
+        return f"{cell:,.1f}" if abs(cell) >= 100 else f"{cell:.4g}"
     return escape(one_line(str(cell)))
 
 

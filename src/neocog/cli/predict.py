@@ -23,7 +23,6 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Pictures per batch.")] = 32,
 ) -> None:
     from neocog.app.run import Run
-    from neocog.data.stream import find_pictures
 
     write = WRITERS.get("json" if json else format)
     if write is None:
@@ -32,7 +31,7 @@ def predict(
     failed = count = 0
     if write is write_csv:
         print("file,rank,label,probability,problem")
-    for p in opened.predict(find_pictures(files), batch_size=batch_size):
+    for p in opened.predict(files, batch_size=batch_size):
         count += 1
         failed += p.label is None
         order = p.probabilities.argsort()[::-1][:top].tolist()

@@ -18,6 +18,6 @@ def resume(
     epochs: Annotated[int | None, typer.Option(min=1, help="Make the run this many epochs long.")] = None,
     json: JSON = False,
 ) -> None:
-    from neocog.app.training import resume as continue_run
+    from neocog.app.train import resume as continue_run
 
     run_and_tell(lambda events: continue_run(run, epochs=epochs, events=events), json)

@@ -49,7 +49,7 @@ def train(
 
 
 def start_run(config: TrainConfig, out: Path | None, events: Events) -> Any:
-    from neocog.app.training import start
+    from neocog.app.train import start
 
     return start(config, out, events)
 
@@ -112,7 +112,7 @@ def option(name: str, field: FieldInfo) -> inspect.Parameter:
     panel = next((panel for panel, names in PANELS.items() if name in names), "Learning")
     text = field.description or ""
     if field.default not in (None, {}):
-        text += f" [default: {str(field.default).lower() if isinstance(field.default, bool) else field.default}]"
+        text += f" (default: {str(field.default).lower() if isinstance(field.default, bool) else field.default})"
     if name == "knobs":
         made = typer.Option("--knob", metavar="NAME=VALUE", help=text, rich_help_panel=panel)
         annotation: Any = Annotated[list[str], made]

@@ -27,10 +27,10 @@ from neocog.core.errors import DivergedError, Interrupted, ModelFileError
 from neocog.core.events import Events
 from neocog.core.files import write_atomic
 from neocog.core.seeding import one_seed
-from neocog.train import checkpoint
-from neocog.train.average import WeightAverage
-from neocog.train.optimizer import l1_norm, make_optimizer, parameter_groups
-from neocog.train.schedule import Schedule
+from neocog.training import checkpoint
+from neocog.training.average import WeightAverage
+from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
+from neocog.training.schedule import Schedule
 
 CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
 

@@ -1,0 +1,220 @@
+"""The use cases from Python: every form of data, every regime, every setting, on pictures small enough to be quick."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import neocog
+from neocog.app import settings
+from neocog.app.machine import choose_machine, has_bf16
+from neocog.app.validating import validate
+from neocog.app.zoo import load_model
+from neocog.core.config import TrainConfig, load_config, seconds
+from neocog.core.errors import DataError, ModelFileError, UsageError
+from neocog.core.events import Events
+from neocog.core.registry import lookup
+from neocog.core.spec import Preprocessing
+from neocog.training import checkpoint
+
+NAMES = ("blue", "green", "red")
+QUICK = {"model": "mnist_fcn", "epochs": 3, "batch_size": 8, "lr": 0.02, "device": "cpu"}
+
+
+def paint(folder: Path, n: int = 14, size: int = 16, seed: int = 0) -> Path:
+    """Three classes of colour pictures that differ in one channel."""
+    draw = np.random.default_rng(seed)
+    for number, name in enumerate(NAMES):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = draw.integers(0, 90, (size, size, 3), np.uint8)
+            pixels[..., 2 - number] += 120
+            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    return paint(tmp_path / "shapes")
+
+
+def test_python_face(shapes: Path, tmp_path: Path) -> None:
+    events, moments = Events(), []
+    for moment in ("run_started", "epoch_started", "epoch_ended", "checkpoint_written", "run_ended"):
+        events.on(moment, lambda moment=moment, **_: moments.append(moment))
+    run = neocog.train(shapes, out=tmp_path / "run", events=events, **QUICK)
+    assert moments[0] == "run_started"
+    assert moments[-1] == "run_ended"
+    assert moments.count("epoch_ended") == 3
+    numbers = run.metrics("test")
+    low, high = numbers["top1_interval"]
+    assert 0.5 < numbers["top1"] <= 1
+    assert low <= numbers["top1"] <= high
+    again = neocog.Run.open(tmp_path / "run")
+    answers = list(again.predict(sorted((shapes / "green").iterdir())))
+    assert [a.label for a in answers].count("green") >= 12
+    assert all(a.probabilities.sum() == pytest.approx(1, abs=1e-5) for a in answers)
+    assert not again.network().training
+
+
+def test_predict_gives_what_predictions_csv_says(shapes: Path, tmp_path: Path) -> None:
+    """Files through `predict` and cached pictures through evaluation are the same pixels, so the same numbers."""
+    run = neocog.train(shapes, out=tmp_path / "run", **QUICK)
+    saved = run.predictions("test")
+    answers = list(run.predict([shapes / file for file in saved.files]))
+    assert np.abs(np.stack([a.probabilities for a in answers]) - saved.probabilities).max() < 1e-5
+
+
+def test_split_folders_keep_their_split(tmp_path: Path) -> None:
+    for split, n, seed in (("train", 10, 0), ("val", 3, 1), ("test", 4, 2)):
+        paint(tmp_path / "data" / split, n, seed=seed)
+    run = neocog.train(tmp_path / "data", out=tmp_path / "run", **QUICK)
+    rows = list(csv.DictReader((tmp_path / "run" / "split.csv").read_text().splitlines()))
+    assert all(row["file"].startswith(row["set"] + "/") for row in rows)
+    assert run.metrics("test")["pictures"] == 12
+    assert run.metrics("val")["pictures"] == 9
+
+
+def test_csv_data_and_other_data(shapes: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    files = sorted(shapes.rglob("*.png"))
+    table.write_text("path,label\n" + "".join(f"{p.relative_to(tmp_path)},{p.parent.name.upper()}\n" for p in files))
+    run = neocog.train(table, out=tmp_path / "run", **QUICK)
+    assert run.classes == ["BLUE", "GREEN", "RED"]
+    with pytest.raises(DataError, match=r"does not know: 'blue', 'green', 'red'"):
+        validate(run.folder, str(shapes))
+    two = tmp_path / "two.csv"
+    two.write_text("path,label\n" + "".join(
+        f"{p.relative_to(tmp_path)},{p.parent.name.upper()}\n" for p in files if p.parent.name != "green"
+    ))  # fmt: skip
+    numbers = validate(run.folder, str(two))
+    assert numbers["pictures"] == 28
+    assert [row["support"] for row in numbers["per_class"]] == [14, 0, 14]
+    assert numbers["top1"] > 0.8  # the class numbers of the run, not of a table that lacks one
+
+
+@pytest.mark.parametrize("more", [
+    {"optimizer": "sgd", "schedule": "one_cycle", "ema": 0.9, "label_smoothing": 0.1},
+    {"mixup": 0.2, "cutmix": 1.0, "class_weights": "balanced", "clip_norm": 1.0, "accumulate": 2},
+    {"augment": "photo", "rotation": 20.0, "noise": 0.05, "erasing": 0.5, "l1": 1e-5, "patience": 2},
+    {"optimizer": "rmsprop", "lr": 0.002, "schedule": "plateau", "init": "he_normal", "image_size": 24},
+    {"optimizer": "adam", "schedule": "step", "channels": "grey", "precision": "bf16"},
+    {"model": "resnet18", "epochs": 1, "image_size": 32, "dropout": 0.3, "layout": "contiguous"},
+])  # fmt: skip
+def test_every_setting_trains(shapes: Path, tmp_path: Path, more: dict[str, object]) -> None:
+    run = neocog.train(shapes, out=tmp_path / "run", **(QUICK | more))  # type: ignore[arg-type]
+    for key, value in more.items():
+        assert getattr(run.config, key) == value
+    assert "auto" not in {run.config.regime, run.config.augment, run.config.channels}
+    assert run.metrics("test")["pictures"] == 6
+    assert run.report.stat().st_size > 10_000
+
+
+def weights_file(folder: Path, classes: int = 5) -> Path:
+    """A "pretrained" small network: random, but anything that is loaded or frozen can be compared with it."""
+    torch.manual_seed(7)
+    network = neocog.create_model("mobilenet_v2", num_classes=classes, width=0.25)
+    path = folder / "mobilenet.safetensors"
+    save_file(network.state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("regime", ["probe", "full"])
+def test_transfer_regimes(shapes: Path, tmp_path: Path, regime: str) -> None:
+    weights = weights_file(tmp_path)
+    run = neocog.train(
+        shapes, "mobilenet_v2", regime=regime, weights=str(weights), knobs={"width": 0.25}, image_size=32,
+        epochs=2, head_epochs=1, batch_size=8, out=tmp_path / "run",
+    )  # fmt: skip
+    before = load_model("mobilenet_v2", weights=str(weights), knobs={"width": 0.25}).network.state_dict()
+    # The last weights: the best ones, in model/, may be those of an epoch in which only the head learned.
+    after = checkpoint.load(run.folder / "checkpoint.pt")["network"]
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    classifier = {"head.fc.weight", "head.fc.bias"}
+    assert classifier <= changed
+    assert (changed == classifier) == (regime == "probe")
+    assert regime == "probe" or set(after) - changed == set()
+    assert run.card.provenance["weights"] == str(weights)
+    assert run.card.preprocessing.mean == Preprocessing().mean  # the weights', not the pictures'
+
+
+def test_grey_pictures_through_colour_weights(tmp_path: Path) -> None:
+    """Weights ask for colour; `--channels grey` sums the first filters, so a grey picture gives the same features."""
+    weights = str(weights_file(tmp_path))
+    colour = load_model("mobilenet_v2", weights=weights, knobs={"width": 0.25}).network.eval()
+    grey = load_model("mobilenet_v2", weights=weights, in_channels=1, knobs={"width": 0.25})
+    x = torch.randn(2, 1, 32, 32)
+    assert "summed" in " ".join(grey.notes)
+    assert torch.allclose(grey.network.eval()(x), colour(x.repeat(1, 3, 1, 1)), atol=1e-4)
+
+
+def test_time_budget_plans_the_epochs(shapes: Path, tmp_path: Path) -> None:
+    run = neocog.train(shapes, out=tmp_path / "run", **(QUICK | {"epochs": None, "time": "2s"}))  # type: ignore[arg-type]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == run.config.epochs
+    assert rows[-1]["seconds"] < 30  # planned on a machine that others use too
+    config = TrainConfig(data="x", regime="full", weights="w", head_epochs=2)
+    assert settings.epochs_within(100, 1, 10, config) == 10  # 90 s: two heads of 1 s, eight of 10 s
+    assert settings.epochs_within(1, 1, 10, config) == 1
+    assert [seconds(text) for text in ("90s", "1.5m", "2h")] == [90, 90, 7200]
+
+
+def test_sizes_are_decided_by_the_weights_then_the_data() -> None:
+    spec, config = lookup("resnet18").spec, TrainConfig(data="x")
+    assert settings.decide_size(config, spec, None, None) == (256, 224)
+    assert settings.decide_size(config, spec, None, (32, 32)) == (32, 32)
+    assert settings.decide_size(config, spec, Preprocessing(size=192, resize=200), (32, 32)) == (200, 192)
+    assert settings.decide_size(config.model_copy(update={"image_size": 112}), spec, None, None) == (128, 112)
+
+
+def test_wishes_that_cannot_be_met(shapes: Path, tmp_path: Path) -> None:
+    def refused(error: type[Exception], match: str, **more: object) -> None:
+        with pytest.raises(error, match=match):
+            neocog.train(shapes, out=tmp_path / "run", **(QUICK | more))  # type: ignore[arg-type]
+        assert not (tmp_path / "run").exists()
+
+    refused(UsageError, "no dropout", model="mnist_fcn", dropout=0.5)
+    refused(UsageError, "at least", model="vgg11", image_size=16)
+    refused(UsageError, "no weights called", weights="imagnet")
+    refused(UsageError, "init", weights=str(weights_file(tmp_path)), model="mobilenet_v2", knobs={"width": 0.25},
+            init="he_normal", image_size=32)  # fmt: skip
+    refused(ModelFileError, "mnist_fcn", weights=str(weights_file(tmp_path)))
+    with pytest.raises(UsageError, match="resnet18"):
+        neocog.create_model("resnet-81")
+    with pytest.raises(UsageError, match="widht"):
+        neocog.create_model("mobilenet_v2", widht=2)
+
+
+def test_weights_that_are_no_weights(tmp_path: Path) -> None:
+    for name, content in (("a.safetensors", b"junk"), ("b.pth", b"junk"), ("c.pth", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelFileError, match=name):
+            neocog.create_model("resnet18", weights=str(tmp_path / name))
+    torch.save({"state_dict": {"a": 1}}, tmp_path / "d.pth")
+    with pytest.raises(ModelFileError, match="no table of weights"):
+        neocog.create_model("resnet18", weights=str(tmp_path / "d.pth"))
+
+
+def test_a_configuration_survives_its_own_file(tmp_path: Path) -> None:
+    config = TrainConfig(
+        data='odd "name"\n\\é', model="vgg11", knobs={"a": 1, "b": 0.5, "c": True, "d": "x=[1]"}, lr=1e-5, flip=True,
+        time="90s", ema=0.999, background="#00ff7f",
+    )  # fmt: skip
+    (tmp_path / "c.toml").write_text(config.to_toml("two\nlines"), "utf-8")
+    assert load_config(tmp_path / "c.toml", {}) == config
+    assert load_config(tmp_path / "c.toml", {"lr": 3, "ema": None}).lr == 3.0
+
+
+def test_the_machine_is_chosen_and_can_be_overridden() -> None:
+    auto = choose_machine(TrainConfig(data="x", device="cpu"))
+    assert auto.bf16 == has_bf16(auto.device)
+    assert auto.channels_last
+    own = choose_machine(TrainConfig(data="x", device="cpu", precision="bf16", layout="contiguous"))
+    assert own.bf16
+    assert not own.channels_last
+    assert "bf16, contiguous" in own.describe()
