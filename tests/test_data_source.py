@@ -16,7 +16,6 @@ import pictures
 from neocog.core.errors import DataError
 from neocog.data.source import Source, open_source
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def refused(data: Path | str, *words: str, **options: bool) -> str:
@@ -362,9 +361,8 @@ def test_flowers(tmp_path: Path) -> None:
     refused(tmp_path, "setid.mat is damaged")
 
 
-@pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="../shared/data/mnist is not here")
-def test_the_real_mnist() -> None:
-    source = open_source(str(SHARED / "mnist"))
+def test_the_real_mnist(shared: Path) -> None:
+    source = open_source(str(shared / "data" / "mnist"))
     assert source.name == "mnist"
     assert Counter(item.split for item in source.items) == {"train": 60_000, "test": 10_000}
     assert [item.label for item in source.items[:5]] == list("50419")
