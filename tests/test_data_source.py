@@ -17,7 +17,6 @@ from neocog.core.errors import DataError
 from neocog.data.source import Source, open_source
 
 
-
 def refused(data: Path | str, *words: str, **options: bool) -> str:
     with pytest.raises(DataError) as caught:
         open_source(str(data), **options)
