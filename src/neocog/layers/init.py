@@ -54,7 +54,11 @@ def initialise(module: nn.Module, scheme: str) -> None:
 
 
 def he_fan_out(module: nn.Module) -> None:
-    """N(0, 2 / fan_out) for convolutions, in place, biases 0: keeps the gradient's size on the way back."""
+    """N(0, 2 / fan_out) for convolutions, in place, biases 0: keeps the gradient's size on the way back.
+
+    PyTorch's fan-out counts all filters of a grouped convolution, so a depthwise one starts smaller than that;
+    as published recipes have it. The batch norm behind it restores the scale.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
