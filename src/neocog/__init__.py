@@ -5,9 +5,18 @@ where the function `neocog.train` stands.
 """
 
 import importlib
+import os
 from typing import Any
 
 __version__ = "0.1.0"
+
+# Two settings of torch's CPU engine that are read only when it is first loaded; whoever set them keeps theirs.
+# GNU OpenMP's threads spin about 300,000 turns at every barrier, so any other work on the cores slows a training
+# loop five- to tenfold; with 5,000 turns nothing is lost on an idle machine.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+# Large blocks as huge pages, where the kernel offers them: 1.03 to 1.16 times the training speed.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 _FACES = {
     "list_models": "neocog.app.zoo",
