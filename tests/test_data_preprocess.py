@@ -59,8 +59,9 @@ def test_a_batch_is_its_pictures() -> None:
 def test_layout_changes_no_pixel() -> None:
     batch = torch.stack([chw(50, 70, seed) for seed in range(3)])
     assert (resize_to(batch.contiguous(), (32, 40), "bilinear") == resize_to(nhwc(batch), (32, 40), "bilinear")).all()
-    one = nhwc(batch[:1])
-    assert one.stride() == (50 * 70 * 3, 1, 70 * 3, 3)
+    one = chw(50, 70)[None]
+    assert one.stride() == (3, 1, 70 * 3, 3), "fits channels_last, and PyTorch does not see it"
+    assert nhwc(one).stride() == (50 * 70 * 3, 1, 70 * 3, 3)
 
 
 def test_extreme_pictures_keep_their_middle() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import pictures
 from neocog.core.errors import DataError, ResourceError
@@ -120,15 +119,14 @@ def test_the_second_time_nothing_is_decoded(messy: Path, monkeypatch: pytest.Mon
 
 
 def test_a_changed_picture_is_seen(messy: Path) -> None:
+    path = messy / "a" / "5.bmp"
+    data = bytearray(pictures.encode(pictures.photo(20, 20, 900), "BMP"))
+    path.write_bytes(data)
     first = opened(messy, max_excluded=0.1)
-    path = messy / "a" / "5.png"
-    before = path.read_bytes()
-    changed = bytearray(Image.open(path).tobytes())
-    changed[0] ^= 1
-    data = pictures.encode(Image.frombytes("RGB", (20, 20), bytes(changed)), "PNG")
-    path.write_bytes(data[: len(before)].ljust(len(before), b"\0") if len(data) < len(before) else data)
+    data[-1] ^= 1  # the same size, the same name, one other bit
+    path.write_bytes(data)
     second = opened(messy, max_excluded=0.1)
-    row = first.files.index("a/5.png")
+    row = first.files.index("a/5.bmp")
     assert second.sha256[row] != first.sha256[row]
     assert int((second.store.picture(row) != first.store.picture(row)).sum()) == 1
 
@@ -184,7 +182,9 @@ def test_grey_pictures_are_noticed_however_they_are_stored(tmp_path: Path) -> No
         assert path is not None
         assert (one.store.picture(row)[0].numpy() == decode(path, one.options).pixels[..., 0]).all()
         assert (data.store.picture(row) == one.store.picture(row)).all()
-    (root / "a" / "0.png").write_bytes(pictures.encode(pictures.photo(20, 20), "PNG"))
+    nearly = pictures.three(pictures.grey(pictures.photo(20, 20)))
+    nearly[3, 4, 2] ^= 1
+    (root / "a" / "0.png").write_bytes(pictures.encode(nearly, "PNG"))
     colour = opened(root)
     assert not colour.grey
     with pytest.raises(ValueError, match="channels=1"):

@@ -105,11 +105,12 @@ def test_links_are_followed_once_when_asked(tmp_path: Path) -> None:
     (root / "c").symlink_to(elsewhere / "c")
     (root / "a" / "back").symlink_to(root)
     (root / "a" / "again.png").symlink_to(root / "b" / "0.png")
+    (root / "c2").symlink_to(elsewhere / "c")
     assert labels(open_source(str(root))) == {"a": 2, "b": 1}
     source = open_source(str(root), follow_links=True)
     assert sum(labels(source).values()) == 5
     assert labels(source)["c"] == 2
-    assert source.ignored["same_file"] == 2
+    assert source.ignored["same_file"] == 3
     (root / "a" / "again.png").unlink()
     (root / ".store").mkdir()
     (root / "b" / "0.png").rename(root / ".store" / "0.png")
@@ -208,6 +209,7 @@ def test_table(tmp_path: Path) -> None:
         ("path,label,split\na.png,x,train\nb.png,y,\n", ["1 rows have an empty split"]),
         ("path,label\na.png,x\na.png,y\n", ["a.png is 'x' in row 2 and 'y' in row 3"]),
         ("path,label\na.png,0.5\nb.png,1.25\n", ["decimal numbers"]),
+        ("path,label\na.png,Cat\nb.png,cat\n", ["'Cat' and 'cat' differ only"]),
         ("path,label\na.png,x\n", ["only one class"]),
         ("path,label\n", ["holds no pictures"]),
         ('path,label\n"a.png,x\n', ["not a valid CSV"]),

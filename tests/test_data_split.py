@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from neocog.core.errors import DataError
@@ -141,6 +141,9 @@ def test_any_name_survives_the_file(
 
 
 @given(st.text())
+@example("=1+1")
+@example("'=1+1")
+@example("''")
 def test_inert_is_undone(text: str) -> None:
     assert original(inert(text)) == text
 
