@@ -1,6 +1,5 @@
 """What every test may rely on: no network but loopback, two threads, an empty cache folder, judges where installed."""
 
-import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -8,10 +7,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # before torch reads it: sums of floats depend on the thread count
+# Before torch reads them. Sums of floats depend on the number of threads; and threads that wait for each other
+# in a long spin stand still where other programs want the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import pytest
-import torch
+
+from torchvision_operators import declare_missing
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
 NOWHERE = ("127.0.0.1", 9)  # the proxy of child processes, which the audit hook below does not see
@@ -54,27 +57,7 @@ def shared() -> Path:
     return folder
 
 
-# torchvision registers fakes for its compiled operators. Built for CUDA, it cannot load them beside a CPU-only
-# torch and then fails to import; with the names declared, everything written in Python works.
-_PAIRED = ("roi_align", "ps_roi_align", "roi_pool", "ps_roi_pool", "deform_conv2d")
-OPERATORS = ("nms", "qnms", "qroi_align", *_PAIRED, *(f"_{name}_backward" for name in _PAIRED))
-
-
-def _declare_missing_operators() -> torch.library.Library | None:
-    found = importlib.util.find_spec("torchvision")
-    if found is None or found.origin is None:
-        return None
-    try:
-        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
-    except OSError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in OPERATORS:
-            library.define(f"{name}(Tensor input) -> Tensor")
-        return library
-    return None
-
-
-_operators = _declare_missing_operators()
+_operators = declare_missing()  # kept: what a Library declares is gone when it is
 
 
 @pytest.fixture(scope="session")
