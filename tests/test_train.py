@@ -18,7 +18,8 @@ from neocog.core.seeding import permutation
 from neocog.tasks.classification import Classification, balanced_weights
 from neocog.training import checkpoint
 from neocog.training.average import WeightAverage
-from neocog.training.loop import Recipe, Trainer
+from neocog.training.contracts import Recipe
+from neocog.training.loop import Trainer
 from neocog.training.optimizer import make_optimizer, parameter_groups
 from neocog.training.schedule import Schedule
 from neocog.transfer.regimes import Full, Probe, Scratch

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import neocog
+from neocog import report
 from neocog.app.building import evaluation_loader, training_loader
 from neocog.app.machine import device_name
 from neocog.core.config import TrainConfig
@@ -24,22 +25,6 @@ from neocog.core.spec import Preprocessing
 from neocog.costs.count import count, on_meta
 from neocog.data.scan import Duplicates
 from neocog.evaluate import Predictions, summarise
-from neocog.report.model import (
-    ClassCount,
-    ConfusedPair,
-    DataFacts,
-    Epoch,
-    Evaluation,
-    Mistake,
-    NetworkFacts,
-    Picture,
-    Report,
-    Scores,
-    Setting,
-    Stage,
-    TrainingFacts,
-)
-from neocog.report.page import render
 
 if TYPE_CHECKING:
     from neocog.app.session import Session
@@ -58,7 +43,7 @@ REGIMES = {
 
 def write_report(session: "Session") -> None:
     """`report.html` in the run's folder."""
-    write_atomic(session.folder / "report.html", render(make_report(session)))
+    write_atomic(session.folder / "report.html", report.render(make_report(session)))
 
 
 def make_report(session: "Session") -> Report:
@@ -66,7 +51,7 @@ def make_report(session: "Session") -> Report:
     predictions = Predictions.read(session.folder / "predictions.csv")
     split = "test" if "test" in predictions.split else "val"
     history = [json.loads(line) for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
-    return Report(
+    return report.Report(
         model=lookup(config.model).spec.name,
         regime=config.regime,
         data_name=session.dataset.name,
@@ -89,8 +74,8 @@ def data_facts(session: "Session") -> DataFacts:
     data, config = session.dataset, session.config
     splits = tuple(name for name in ("train", "val", "test") if len(data.rows(name)))
     per_split = [np.bincount(data.labels[data.rows(name)], minlength=len(data.classes)).tolist() for name in splits]
-    counts = (ClassCount(name, tuple(row[i] for row in per_split)) for i, name in enumerate(data.classes))
-    return DataFacts(
+    counts = (report.ClassCount(name, tuple(row[i] for row in per_split)) for i, name in enumerate(data.classes))
+    return report.DataFacts(
         source=config.data,
         splits=splits,
         classes=tuple(counts),
@@ -118,7 +103,7 @@ def network_facts(session: "Session") -> NetworkFacts:
     total = count(network, shape)
     learned = sum(p.numel() for _, parameters in session.trainer.regime.parts(network) for p in parameters)
     mean, std = (", ".join(f"{v:.3f}" for v in values) for values in (pre.mean, pre.std))
-    return NetworkFacts(
+    return report.NetworkFacts(
         name=spec.name,
         input_shape=shape,
         params=total.params,
@@ -137,7 +122,7 @@ def network_facts(session: "Session") -> NetworkFacts:
     )
 
 
-def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[Stage, ...]:
+def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[report.Stage, ...]:
     """Stem, stages and head, one row each."""
     rows = []
     parts = [("stem", network.stem), *network.stages.named_children(), ("head", network.head)]
@@ -145,7 +130,7 @@ def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[Stage, ...]:
         facts = count(part, shape)
         with torch.no_grad():
             shape = tuple(on_meta(part).eval()(torch.empty(1, *shape, device="meta")).shape[1:])
-        rows.append(Stage(name, shape, facts.params, facts.macs))
+        rows.append(report.Stage(name, shape, facts.params, facts.macs))
     return tuple(rows)
 
 
@@ -162,15 +147,15 @@ def evaluation(session: "Session", predictions: Predictions, split: str) -> Eval
         examples.append(mistakes[alike][:EXAMPLES].tolist())
     wanted = [*shown, *(i for numbers in examples for i in numbers)]
     pictures = dict(zip(wanted, thumbnails(session, [row_of[predictions.files[i]] for i in wanted]), strict=True))
-    return Evaluation(
+    return report.Evaluation(
         split=split,
-        scores=Scores(**scores),
+        scores=report.Scores(**scores),
         pairs=tuple(
-            ConfusedPair(pair["truth"], pair["predicted"], pair["count"], tuple(pictures[i] for i in numbers))
+            report.ConfusedPair(pair["truth"], pair["predicted"], pair["count"], tuple(pictures[i] for i in numbers))
             for pair, numbers in zip(scores["most_confused"], examples, strict=False)
         ),
         mistakes=tuple(
-            Mistake(
+            report.Mistake(
                 pictures[i], names[predictions.labels[i]], names[predictions.predicted[i]],
                 float(predictions.confidence[i]),
             )
@@ -184,7 +169,7 @@ def training_facts(session: "Session", history: list[dict[str, Any]]) -> Trainin
     versions = {"neocog": neocog.__version__, "torch": torch.__version__, "Pillow": PIL.__version__,
                 "Python": platform.python_version()}  # fmt: skip
     rates = [row["images_per_second"] for row in history]
-    return TrainingFacts(
+    return report.TrainingFacts(
         seconds=session.trainer.progress.seconds,
         epochs=len(history),
         images_per_second=float(np.median(rates)),
@@ -195,38 +180,38 @@ def training_facts(session: "Session", history: list[dict[str, Any]]) -> Trainin
     )
 
 
-def settings_of(config: TrainConfig) -> tuple[Setting, ...]:
+def settings_of(config: TrainConfig) -> tuple[report.Setting, ...]:
     fields = TrainConfig.model_fields
     return tuple(
-        Setting(name, str(value), changed=value != fields[name].default)
+        report.Setting(name, str(value), changed=value != fields[name].default)
         for name, value in config.model_dump(exclude_none=True).items()
     )
 
 
 def epoch_of(row: dict[str, Any]) -> Epoch:
-    return Epoch(
+    return report.Epoch(
         row["epoch"], row["train_loss"], row.get("val_loss"), row["train_accuracy"], row.get("val_accuracy"), row["lr"]
     )
 
 
-def samples(session: "Session") -> tuple[Picture, ...]:
+def samples(session: "Session") -> tuple[report.Picture, ...]:
     """Training pictures as the first epoch showed them to the network."""
     batch = next(training_loader(session.config, session.dataset, session.preprocessing, session.machine).epoch(0))
     data = session.dataset
     return tuple(
-        Picture(to_png(image, session.preprocessing), data.files[row], data.classes[data.labels[row]])
+        report.Picture(to_png(image, session.preprocessing), data.files[row], data.classes[data.labels[row]])
         for image, row in zip(batch.images[:SAMPLES].cpu(), batch.indices[:SAMPLES].tolist(), strict=True)
     )
 
 
-def thumbnails(session: "Session", rows: list[int]) -> list[Picture]:
+def thumbnails(session: "Session", rows: list[int]) -> list[report.Picture]:
     """The pictures as the network saw them in evaluation, in the order of `rows`."""
     loader = evaluation_loader(
         session.dataset, np.array(rows, np.int64), session.preprocessing, session.machine, session.config.threads
     )
     data = session.dataset
     return [
-        Picture(to_png(image, session.preprocessing), data.files[row])
+        report.Picture(to_png(image, session.preprocessing), data.files[row])
         for batch in loader.epoch(0)
         for image, row in zip(batch.images.cpu(), batch.indices.tolist(), strict=True)
     ]

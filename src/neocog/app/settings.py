@@ -7,7 +7,7 @@ from typing import Any
 
 from neocog.core.config import TrainConfig
 from neocog.core.spec import Preprocessing, Spec
-from neocog.training.loop import Recipe, Regime
+from neocog.training.contracts import Recipe, Regime
 from neocog.training.optimizer import DEFAULT_LR
 from neocog.training.schedule import Schedule
 from neocog.transfer.regimes import Full, Probe, Scratch

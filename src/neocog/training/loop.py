@@ -13,11 +13,11 @@ run that was stopped anywhere and resumed from its checkpoint takes the same ste
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,69 +29,10 @@ from neocog.core.files import write_atomic
 from neocog.core.seeding import one_seed
 from neocog.training import checkpoint
 from neocog.training.average import WeightAverage
+from neocog.training.contracts import Loader, Progress, Recipe, Regime
 from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
-from neocog.training.schedule import Schedule
 
 CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
-
-
-class Loader(Sized, Protocol):
-    """`epoch(e, skip)` gives the batches of pass `e`, without computing the first `skip` of them."""
-
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]: ...
-
-
-class Regime(Protocol):
-    """Which parts of a network learn, when, and how fast."""
-
-    def parts(self, network: nn.Module) -> list[tuple[str, list[nn.Parameter]]]: ...
-
-    def enter(self, network: nn.Module, epoch: int) -> None:
-        """Sets requires_grad and train or eval mode of every part for this epoch."""
-        ...
-
-    def rate(self, part: str, epoch: float) -> float:
-        """The part's learning rate as a share of the schedule's, at a fractional epoch."""
-        ...
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers that steer the loop, a subset of the run's settings with `auto` resolved."""
-
-    epochs: int
-    optimizer: str
-    lr: float
-    schedule: Schedule
-    momentum: float = 0.9
-    weight_decay: float = 0.01
-    accumulate: int = 1
-    clip_norm: float | None = None
-    l1: float = 0.0
-    ema: float | None = None
-    patience: int | None = None
-    seed: int = 0
-    bf16: bool = False
-
-
-@dataclass
-class Progress:
-    """Where a run stands; with the weights and the optimizer, all that a resumed run needs to know."""
-
-    epoch: int = 0
-    batch: int = 0  # batches of this epoch already learned from
-    steps: int = 0  # times the weights moved
-    seconds: float = 0.0  # spent training, over all sittings
-    loss_sum: float = 0.0  # of this epoch so far, over pictures
-    correct: float = 0.0
-    seen: int = 0
-    best_epoch: int = -1
-    best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, then minus the loss
-    lowest_loss: float = math.inf
-    epochs_without_better: int = 0
-    since_drop: int = 0
-    drops: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Trainer:

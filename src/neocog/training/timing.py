@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from neocog.core.contracts import Task
-from neocog.training.loop import Loader, Regime
+from neocog.training.contracts import Loader, Regime
 
 
 def seconds_per_batch(

@@ -1,0 +1,70 @@
+"""What the loop asks of its parts, what steers it, and what it must remember."""
+
+import math
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import nn
+
+from neocog.core.contracts import Batch
+from neocog.training.schedule import Schedule
+
+
+class Loader(Sized, Protocol):
+    """`epoch(e, skip)` gives the batches of pass `e`, without computing the first `skip` of them."""
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]: ...
+
+
+class Regime(Protocol):
+    """Which parts of a network learn, when, and how fast."""
+
+    def parts(self, network: nn.Module) -> list[tuple[str, list[nn.Parameter]]]: ...
+
+    def enter(self, network: nn.Module, epoch: int) -> None:
+        """Sets requires_grad and train or eval mode of every part for this epoch."""
+        ...
+
+    def rate(self, part: str, epoch: float) -> float:
+        """The part's learning rate as a share of the schedule's, at a fractional epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers that steer the loop, a subset of the run's settings with `auto` resolved."""
+
+    epochs: int
+    optimizer: str
+    lr: float
+    schedule: Schedule
+    momentum: float = 0.9
+    weight_decay: float = 0.01
+    accumulate: int = 1
+    clip_norm: float | None = None
+    l1: float = 0.0
+    ema: float | None = None
+    patience: int | None = None
+    seed: int = 0
+    bf16: bool = False
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the weights and the optimizer, all that a resumed run needs to know."""
+
+    epoch: int = 0
+    batch: int = 0  # batches of this epoch already learned from
+    steps: int = 0  # times the weights moved
+    seconds: float = 0.0  # spent training, over all sittings
+    loss_sum: float = 0.0  # of this epoch so far, over pictures
+    correct: float = 0.0
+    seen: int = 0
+    best_epoch: int = -1
+    best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, then minus the loss
+    lowest_loss: float = math.inf
+    epochs_without_better: int = 0
+    since_drop: int = 0
+    drops: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
