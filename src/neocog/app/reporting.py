@@ -46,7 +46,7 @@ def write_report(session: "Session") -> None:
     write_atomic(session.folder / "report.html", report.render(make_report(session)))
 
 
-def make_report(session: "Session") -> Report:
+def make_report(session: "Session") -> report.Report:
     config, progress = session.config, session.trainer.progress
     predictions = Predictions.read(session.folder / "predictions.csv")
     split = "test" if "test" in predictions.split else "val"
@@ -70,7 +70,7 @@ def make_report(session: "Session") -> Report:
     )
 
 
-def data_facts(session: "Session") -> DataFacts:
+def data_facts(session: "Session") -> report.DataFacts:
     data, config = session.dataset, session.config
     splits = tuple(name for name in ("train", "val", "test") if len(data.rows(name)))
     per_split = [np.bincount(data.labels[data.rows(name)], minlength=len(data.classes)).tolist() for name in splits]
@@ -97,7 +97,7 @@ def duplicates_of(found: Duplicates) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((meaning, tuple(files)) for meaning, groups in kinds for files in groups)
 
 
-def network_facts(session: "Session") -> NetworkFacts:
+def network_facts(session: "Session") -> report.NetworkFacts:
     network, pre, spec = session.loaded.network, session.preprocessing, lookup(session.config.model).spec
     shape = (network.in_channels, pre.size, pre.size)
     total = count(network, shape)
@@ -134,7 +134,7 @@ def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[report.Stage, .
     return tuple(rows)
 
 
-def evaluation(session: "Session", predictions: Predictions, split: str) -> Evaluation:
+def evaluation(session: "Session", predictions: Predictions, split: str) -> report.Evaluation:
     scores = summarise(predictions)
     row_of = {file: row for row, file in enumerate(session.dataset.files)}
     mistakes = predictions.mistakes()
@@ -164,7 +164,7 @@ def evaluation(session: "Session", predictions: Predictions, split: str) -> Eval
     )  # fmt: skip
 
 
-def training_facts(session: "Session", history: list[dict[str, Any]]) -> TrainingFacts:
+def training_facts(session: "Session", history: list[dict[str, Any]]) -> report.TrainingFacts:
     machine = session.machine
     versions = {"neocog": neocog.__version__, "torch": torch.__version__, "Pillow": PIL.__version__,
                 "Python": platform.python_version()}  # fmt: skip
@@ -188,7 +188,7 @@ def settings_of(config: TrainConfig) -> tuple[report.Setting, ...]:
     )
 
 
-def epoch_of(row: dict[str, Any]) -> Epoch:
+def epoch_of(row: dict[str, Any]) -> report.Epoch:
     return report.Epoch(
         row["epoch"], row["train_loss"], row.get("val_loss"), row["train_accuracy"], row.get("val_accuracy"), row["lr"]
     )
