@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -263,5 +264,10 @@ def test_ordered_map_keeps_order_bounds_and_errors() -> None:
     assert [next(results) for _ in range(10)] == [i * i for i in range(10)]
     assert len(drawn) <= 10 + 6
     results.close()  # type: ignore[attr-defined]
+    done: list[int] = []
+    results = ordered_map(lambda i: done.append(i) or time.sleep(0.02), range(1000), threads=2, ahead=100)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(done) < 20, "work that nobody waits for was done"
     with pytest.raises(ZeroDivisionError):
         list(ordered_map(lambda i: 1 // (5 - i), range(10), threads=3))
