@@ -16,12 +16,13 @@ from neocog.core.errors import DataError, ResourceError
 from neocog.core.spec import Preprocessing
 from neocog.data import scan as scan_module
 from neocog.data import store as store_module
+from neocog.data.cache import Cache, prune
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions, decode
 from neocog.data.preprocess import shrink, view
 from neocog.data.scan import ScanError, scan
 from neocog.data.source import open_source
-from neocog.data.store import CacheStore, MemoryStore, prune
+from neocog.data.store import CacheStore, MemoryStore
 from neocog.data.threads import ordered_map
 
 
@@ -119,7 +120,7 @@ def test_the_second_time_nothing_is_decoded(messy: Path, monkeypatch: pytest.Mon
         opened(messy, max_excluded=0.0)
 
 
-def test_a_changed_picture_is_seen(messy: Path) -> None:
+def test_a_changed_picture_is_seen(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = messy / "a" / "5.bmp"
     data = bytearray(pictures.encode(pictures.photo(20, 20, 900), "BMP"))
     path.write_bytes(data)
@@ -130,6 +131,17 @@ def test_a_changed_picture_is_seen(messy: Path) -> None:
     row = first.files.index("a/5.bmp")
     assert second.sha256[row] != first.sha256[row]
     assert int((second.store.picture(row) != first.store.picture(row)).sum()) == 1
+    data[-1] ^= 1
+    path.write_bytes(data)
+    monkeypatch.setattr(scan_module, "decode", lambda *a, **k: pytest.fail("decoded again"))
+    assert opened(messy, max_excluded=0.1).sha256 == first.sha256
+
+
+def test_two_runs_may_write_the_same_cache(messy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cache, "find", lambda *a, **k: None)  # as if neither had seen the other's
+    first, second = opened(messy, max_excluded=0.1), opened(messy, max_excluded=0.1)
+    assert len(list((messy.parent / "cache").iterdir())) == 1
+    assert all((second.store.picture(i) == first.store.picture(i)).all() for i in range(len(first)))
 
 
 def test_another_size_or_background_is_another_cache(messy: Path) -> None:
@@ -230,8 +242,16 @@ def test_no_room_for_the_cache(messy: Path) -> None:
 def test_a_damaged_cache_is_written_again(messy: Path) -> None:
     first = opened(messy, max_excluded=0.1)
     (folder,) = (messy.parent / "cache").iterdir()
-    (folder / "found.json").write_text("{broken")
-    assert opened(messy, max_excluded=0.1).scan == first.scan
+    for name, content in [
+        ("found.json", b"{broken"),
+        ("pixels.bin", b"short"),
+        ("index.npz", b"PK"),
+        ("index.npz", b""),
+    ]:
+        (folder / name).write_bytes(content)
+        again = opened(messy, max_excluded=0.1)
+        assert again.scan == first.scan
+        assert all((again.store.picture(i) == first.store.picture(i)).all() for i in range(len(first)))
     shutil.rmtree(folder)
     assert opened(messy, max_excluded=0.1).scan == first.scan
 
@@ -242,8 +262,11 @@ def test_the_oldest_caches_make_room(tmp_path: Path) -> None:
         (tmp_path / name / "found.json").write_bytes(bytes(1000))
         os.utime(tmp_path / name, (10_000 - age, 10_000 - age))
     (tmp_path / "foreign").mkdir()
-    prune(tmp_path, tmp_path / "old", limit=1500)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["foreign", "new", "old"]
+    (tmp_path / ".killed.1234.tmp").mkdir()
+    os.utime(tmp_path / ".killed.1234.tmp", (0, 0))
+    (tmp_path / ".running.1234.tmp").mkdir()
+    prune(tmp_path, tmp_path / "old", limit=2500)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".running.1234.tmp", "foreign", "new", "old"]
 
 
 def test_two_classes_must_remain(tmp_path: Path) -> None:

@@ -50,7 +50,8 @@ def to_array(image: Image.Image, channels: int, background: tuple[int, int, int]
         base = Image.new("RGB", image.size, background)
         base.paste(image, mask=alpha)
         image = base
-    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))
+    wanted = "L" if channels == 1 else "RGB"
+    pixels = np.array(image if image.mode == wanted else image.convert(wanted))
     return pixels[..., None] if channels == 1 else pixels, notes
 
 

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from neocog.core.errors import DataError
+from neocog.data.cache import Cache
 from neocog.data.colour import is_grey
 from neocog.data.decode import DecodeOptions
 from neocog.data.preprocess import shrink
 from neocog.data.scan import Found, Scan, assemble, examine
 from neocog.data.source import Source, check_classes, open_source
 from neocog.data.split import Row, describe_split, split
-from neocog.data.store import Cache, CacheStore, MemoryStore
+from neocog.data.store import CacheStore, MemoryStore
 
 
 @dataclass
@@ -147,11 +148,11 @@ def open_dataset(
             on_progress(len(found), len(found))
     else:
         cache = Cache(data.items, options, resize, interpolation, cache_dir)
-        known = cache.found(threads, on_progress)
+        known = cache.find(threads, on_progress)
         if known is None:
             known = _scan_into(cache, data, options, threads, prepare, judge, on_progress)
-        scan = judge(known)
-        flat = cache.store(options.channels)
+        scan = judge(known[0])
+        flat = known[1].with_channels(options.channels)
         store = flat.in_memory() or flat
     sets = split(scan.kept, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     numbers = {name: number for number, name in enumerate(scan.classes)}
@@ -178,7 +179,7 @@ def _scan_into(
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
     judge: Callable[[list[Found]], Scan],
     on_progress: Callable[[int, int], object] | None,
-) -> list[Found]:
+) -> tuple[list[Found], CacheStore]:
     found = []
     with cache.write() as writer:
         for one in examine(source, options, threads, prepare):
@@ -188,8 +189,7 @@ def _scan_into(
             if on_progress:
                 on_progress(len(found), len(source.items))
         judge(found)  # before the cache is kept: data that is refused leaves nothing behind
-        writer.finish(found)
-    return found
+        return found, writer.finish(found)
 
 
 def _in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
