@@ -7,23 +7,19 @@ figures; what the table shows is that weights, preprocessing and padding fit tog
 """
 
 import argparse
-import io
 import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 
-import neocog.models  # noqa: F401  (importing it registers the networks)
+from neocog import create_model
 from neocog.core.contracts import Network
-from neocog.core.registry import lookup
-from neocog.core.spec import IMAGENET_MEAN, IMAGENET_STD
-from neocog.models.weights import adapt, recognise
+from neocog.core.spec import Preprocessing
+from neocog.data.decode import decode
+from neocog.data.preprocess import normalise, view
 
 #     network           knobs                file                        top-1  top-5 (the data's README)
 ROWS = (
@@ -31,34 +27,27 @@ ROWS = (
     ("mobilenet_v2",  {"padding": "same"}, "mobilenet_v2.safetensors",  86.8, 97.6),
     ("squeezenet1_1", {},                  "squeezenet1_1.safetensors", 60.7, 82.4),
 )  # fmt: skip
-SIZE = 224
 
 
 def load(name: str, knobs: dict[str, object], path: Path) -> Network:
     """A network in eval mode with the weights of a file."""
-    entry, state = lookup(name), load_file(path)
-    with torch.device("meta"):
-        network: Network = entry.build(**knobs)
-    adapted, _ = adapt(network, entry, state, recognise(entry, state))
-    network.load_state_dict(adapted, strict=True, assign=True)
-    return network.eval()
+    return create_model(name, weights=str(path), **knobs).eval()
 
 
 def batches(archive: Path, every: int = 1, size: int = 50) -> Iterator[tuple[Tensor, Tensor]]:
-    """((B, 3, 224, 224) normalised, (B,) class numbers): file i in the order of names is class i."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    """((B, 3, 224, 224) normalised, (B,) class numbers): file i in the order of names is class i. The pixels go
+    the way of every picture in neocog: decoded, short side 256 (which they have), centre crop, normalised."""
+    preprocessing = Preprocessing()
     with zipfile.ZipFile(archive) as pictures:
         names = sorted(name for name in pictures.namelist() if name.endswith(".jpg"))
         chosen = range(0, len(names), every)
         for start in range(0, len(chosen), size):
             labels = chosen[start : start + size]
-            rows = []
-            for i in labels:
-                picture = Image.open(io.BytesIO(pictures.read(names[i]))).convert("RGB")
-                left, top = (picture.width - SIZE) // 2, (picture.height - SIZE) // 2
-                pixels = np.array(picture.crop((left, top, left + SIZE, top + SIZE)))
-                rows.append((torch.from_numpy(pixels).permute(2, 0, 1) / 255 - mean) / std)
-            yield torch.stack(rows), torch.tensor(labels)
+            pixels = [torch.from_numpy(decode(pictures.read(names[i])).pixels).permute(2, 0, 1) for i in labels]
+            yield (
+                normalise(torch.stack([view(one, preprocessing) for one in pixels]), preprocessing),
+                torch.tensor(labels),
+            )
 
 
 def hits(scores: Tensor, labels: Tensor) -> tuple[int, int]:
