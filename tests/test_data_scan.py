@@ -267,6 +267,17 @@ def test_the_oldest_caches_make_room(tmp_path: Path) -> None:
     (tmp_path / ".running.1234.tmp").mkdir()
     prune(tmp_path, tmp_path / "old", limit=2500)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".running.1234.tmp", "foreign", "new", "old"]
+    prune(tmp_path, tmp_path / "old", limit=10)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".running.1234.tmp", "foreign", "old"]
+
+
+def test_pictures_of_one_colour_can_be_normalised(tmp_path: Path) -> None:
+    root = pictures.write_classes(tmp_path / "data", {"a": 3, "b": 3})
+    for path in root.rglob("*.png"):
+        path.write_bytes(pictures.encode(np.full((9, 9, 3), 51, np.uint8), "PNG"))
+        path.write_bytes(path.read_bytes() + path.name.encode() + path.parent.name.encode())  # six different files
+    data = opened(root)
+    assert data.mean_std(data.rows("train")) == (pytest.approx((0.2,) * 3), pytest.approx((1 / 255,) * 3))
 
 
 def test_two_classes_must_remain(tmp_path: Path) -> None:
