@@ -178,6 +178,7 @@ def test_wishes_that_cannot_be_met(shapes: Path, tmp_path: Path) -> None:
             neocog.train(shapes, out=tmp_path / "run", **(QUICK | more))  # type: ignore[arg-type]
         assert not (tmp_path / "run").exists()
 
+    refused(UsageError, "nothing could be said", val_fraction=0.0, test_fraction=0.0)
     refused(UsageError, "no dropout", model="mnist_fcn", dropout=0.5)
     refused(UsageError, "at least", model="vgg11", image_size=16)
     refused(UsageError, "no weights called", weights="imagnet")

@@ -1,6 +1,6 @@
 """One run, decided and built, then carried out: train, evaluate, keep, report."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,21 @@ from neocog.app.building import (
 from neocog.app.machine import Machine, choose_machine
 from neocog.app.reporting import write_report
 from neocog.app.run import Run
-from neocog.app.zoo import Loaded, load_model
+from neocog.app.zoo import Loaded, preprocessing_of
 from neocog.core.config import TrainConfig, seconds
 from neocog.core.contracts import Network
+from neocog.core.errors import UsageError
 from neocog.core.events import Events
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.costs.count import count
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions
+from neocog.data.loader import Loader
 from neocog.evaluate import Predictions, predict
 from neocog.export.bundle import ModelCard, write_bundle
+from neocog.tasks.classification import Classification
+from neocog.training.contracts import Regime
 from neocog.training.loop import Trainer
 from neocog.training.timing import seconds_per_batch
 
@@ -49,7 +53,6 @@ class Session:
     machine: Machine
     trainer: Trainer
     events: Events
-    notes: list[tuple[str, str]] = field(default_factory=list)  # what was announced: (label, text)
 
     def run(self) -> Run:
         self.events.emit("training", trainer=self.trainer)
@@ -83,18 +86,20 @@ class Session:
         )  # fmt: skip
 
     def note(self, label: str, text: str) -> None:
-        self.notes.append((label, text))
         self.events.emit("note", label=label, text=text)
 
 
 def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     """Opens the data, decides every open setting and builds the network and its trainer."""
     machine = choose_machine(config)
-    spec = lookup(config.model).spec
-    own = load_model(config.model, weights=config.weights, knobs=config.knobs).preprocessing if config.weights else None
+    entry = lookup(config.model)
+    own = preprocessing_of(entry, config.weights) if config.weights else None
     channels = {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
-    dataset = open_data(config, settings.largest_side(config, spec, own), channels, events)
-    resize, size = settings.decide_size(config, spec, own, dataset.equal_size)
+    dataset = open_data(config, settings.largest_side(config, entry.spec, own), channels, events)
+    if len(dataset.rows("val")) + len(dataset.rows("test")) == 0:
+        raise UsageError("no picture is kept from training, so nothing could be said about the result",
+                         "give --test-fraction or --val-fraction more than 0")  # fmt: skip
+    resize, size = settings.decide_size(config, entry.spec, own, dataset.equal_size)
     config = settings.decide(config, dataset.channels, size)
     loaded, knobs = build_network(config, len(dataset.classes), dataset.channels, size)
     machine.place(loaded.network)
@@ -102,12 +107,7 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     loader = training_loader(config, dataset, preprocessing, machine)
     task, regime = make_task(config, dataset, machine.device), settings.make_regime(config)
 
-    def epoch_seconds(epoch: int) -> float:
-        per_batch = seconds_per_batch(loaded.network, task, loader, regime, epoch, bf16=machine.bf16)
-        return per_batch * len(loader)
-
-    first = epoch_seconds(0)
-    later = epoch_seconds(config.head_epochs) if config.regime == "full" else first
+    first, later = epoch_seconds(loaded.network, task, loader, regime, config, bf16=machine.bf16)
     if config.epochs is None:
         assert config.time is not None
         planned = settings.epochs_within(seconds(config.time), first, later, config)
@@ -130,6 +130,16 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     head = min(config.head_epochs, config.epochs) if config.regime == "full" else 0
     announce(session, head * first + (config.epochs - head) * later)
     return session
+
+
+def epoch_seconds(
+    network: Network, task: Classification, loader: Loader, regime: Regime, config: TrainConfig, *, bf16: bool
+) -> tuple[float, float]:
+    """Measured seconds of an epoch at the start, and of one in which everything learns."""
+    start = seconds_per_batch(network, task, loader, regime, 0, bf16=bf16) * len(loader)
+    if config.regime != "full" or config.head_epochs == 0:
+        return start, start
+    return start, seconds_per_batch(network, task, loader, regime, config.head_epochs, bf16=bf16) * len(loader)
 
 
 def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:

@@ -79,10 +79,14 @@ def load_model(
     provenance = {"weights": str(path) if published is None else published.tag, "layout": layout}
     if published is not None:
         provenance |= {"url": published.url, "licence": published.licence, "categories": published.categories}
-    # A file does not say how its pictures were prepared: ImageNet's way, at the network's own size.
+    return Loaded(network, preprocessing_of(entry, weights), provenance, notes)
+
+
+def preprocessing_of(entry: Entry, weights: str) -> Preprocessing:
+    """How pictures reach these weights. A file does not say: then ImageNet's way, at the network's own size."""
+    published = find_published(entry, weights)
     size = entry.spec.input_shape[-1]
-    unsaid = Preprocessing(size, round(size * 256 / 224))
-    return Loaded(network, published.preprocessing if published else unsaid, provenance, notes)
+    return published.preprocessing if published else Preprocessing(size, round(size * 256 / 224))
 
 
 def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs: Mapping[str, Any]) -> Network:
