@@ -16,7 +16,7 @@ _DECODE = re.compile(r"\\u([0-9a-f]{4})")
 def to_cell(text: str) -> str:
     """The cell of a text, quoted where CSV (RFC 4180) asks for it."""
     text = _ENCODE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-    if text.lstrip().startswith(_FORMULA):
+    if _risky(text):
         text = "'" + text
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
 
@@ -27,4 +27,8 @@ def from_cell(text: str) -> str:
 
 
 def _quoted(text: str) -> bool:
-    return text.startswith("'") and text[1:].lstrip().startswith(_FORMULA)
+    return text.startswith("'") and _risky(text[1:])
+
+
+def _risky(text: str) -> bool:
+    return text.startswith(("\t", "\r")) or text.lstrip().startswith(_FORMULA)

@@ -6,12 +6,12 @@ together, the split does not depend on file names or their order, and adding pic
 
 import csv
 import hashlib
-import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from neocog.core.cells import from_cell, to_cell
 from neocog.core.errors import DataError
 from neocog.core.files import write_atomic
 from neocog.data.scan import Kept
@@ -19,7 +19,6 @@ from neocog.data.scan import Kept
 UNUSED = "unused"  # a copy of a test or validation picture in an official training set
 HEADER = ["file", "class", "set", "sha256"]
 _RANK = {"test": 0, "val": 1, "train": 2}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # a spreadsheet would run a cell that begins like this
 
 
 def split(kept: Sequence[Kept], *, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
@@ -116,22 +115,18 @@ class Row:
 
 def write_split(path: Path, rows: Iterable[Row]) -> None:
     """CSV with the columns file, class, set, sha256; whole or not at all. File names of any bytes survive."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(HEADER)
-    for row in rows:
-        writer.writerow([inert(row.file), inert(row.label), row.set, row.sha256])
-    write_atomic(path, text.getvalue())
+    lines = (f"{to_cell(row.file)},{to_cell(row.label)},{row.set},{row.sha256}\n" for row in rows)
+    write_atomic(path, ",".join(HEADER) + "\n" + "".join(lines))
 
 
 def read_split(path: Path) -> list[Row]:
     """What `write_split` wrote. DataError where it is something else."""
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})", "give a run folder that is complete") from None
-    except csv.Error as error:
+    except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path} is damaged ({error})", "take it from a backup") from None
     if not lines or lines[0] != HEADER:
         raise DataError(f"{path} does not begin with {','.join(HEADER)}", "take it from a backup")
@@ -139,14 +134,5 @@ def read_split(path: Path) -> list[Row]:
     for number, line in enumerate(lines[1:], 2):
         if len(line) != 4 or line[2] not in (*_RANK, UNUSED):
             raise DataError(f"{path}: row {number} is damaged", "take it from a backup")
-        rows.append(Row(original(line[0]), original(line[1]), line[2], line[3]))
+        rows.append(Row(from_cell(line[0]), from_cell(line[1]), line[2], line[3]))
     return rows
-
-
-def inert(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula; `original` undoes it."""
-    return "'" + cell if cell.startswith(_FORMULA) else cell
-
-
-def original(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
