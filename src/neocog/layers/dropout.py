@@ -5,9 +5,9 @@ https://jmlr.org/papers/v15/srivastava14a.html. As everywhere today, the values 
 while training instead of down when predicting.
 
 On a CPU PyTorch draws one float per value, one after the other. Here each value costs one random byte, and
-eight bytes come from one draw: 4 to 5 times faster, forward and backward together (bench: 128 x 1600
-values, two cores). A byte knows 256 levels, so the share dropped is p rounded to 1/256; the scale
-is taken from the rounded share, so the expectation is exact.
+eight bytes come from one draw: forward and backward together take a third to a sixth of the time
+(128 x 1600 values, one thread). A byte knows 256 levels, so the share dropped is p rounded to 1/256; the
+scale is taken from the rounded share, so the expectation is exact.
 """
 
 import torch
