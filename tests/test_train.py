@@ -160,7 +160,7 @@ def test_frozen_is_frozen(tmp_path: Path) -> None:
 
 def test_full_trains_the_head_first_then_everything(tmp_path: Path) -> None:
     events = Events()
-    made = trainer(tmp_path, regime=Full(head_epochs=2, backbone_lr=0.1), events=events)
+    made = trainer(tmp_path, regime=Full(head_epochs=2, finetune_lr=0.1), events=events)
     start = copy_of(made.network.state_dict())
     snapshots = []
     events.on("epoch_ended", lambda **_: snapshots.append(copy_of(made.network.state_dict())))
@@ -171,6 +171,7 @@ def test_full_trains_the_head_first_then_everything(tmp_path: Path) -> None:
     assert all(not torch.equal(start[name], snapshots[3][name]) for name in backbone)
     assert Full(2, 0.1).rate("backbone", 2.5) == pytest.approx(0.05)
     assert Full(2, 0.1).rate("backbone", 9.0) == pytest.approx(0.1)
+    assert [Full(2, 0.1).rate("head", epoch) for epoch in (0.5, 2.0, 2.1)] == [1.0, 1.0, 0.1]
 
 
 def test_accumulating_equals_a_larger_batch(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def make_regime(config: TrainConfig) -> Regime:
         case "probe":
             return Probe()
         case "full":
-            return Full(config.head_epochs, config.backbone_lr)
+            return Full(config.head_epochs, config.finetune_lr)
         case _:
             return Scratch()
 

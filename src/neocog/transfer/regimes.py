@@ -2,8 +2,8 @@
 
     scratch   everything, from the first step
     probe     the final classifier only; the rest is frozen: no gradient, and batch norm keeps its statistics
-    full      `head_epochs` of probe, then everything, the backbone at `backbone_lr` times the head's rate,
-              rising to it over one epoch
+    full      `head_epochs` of probe, then everything at `finetune_lr` times the rate; the backbone rises to it
+              over one epoch, so that it is not shaken by a head that has only just met it
 
 Deck 004's rule: probe for few pictures like those of the pretraining, full for many.
 """
@@ -66,7 +66,7 @@ class Probe:
 @dataclass(frozen=True)
 class Full:
     head_epochs: int = 2
-    backbone_lr: float = 0.1
+    finetune_lr: float = 0.1
 
     def parts(self, network: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
         return split_parameters(network)
@@ -79,5 +79,5 @@ class Full:
 
     def rate(self, part: str, epoch: float) -> float:
         if part == "head":
-            return 1.0
-        return self.backbone_lr * min(max(epoch - self.head_epochs, 0.0), 1.0)
+            return 1.0 if epoch <= self.head_epochs else self.finetune_lr
+        return self.finetune_lr * min(max(epoch - self.head_epochs, 0.0), 1.0)
