@@ -18,11 +18,13 @@ def declare_missing() -> torch.library.Library | None:
     found = importlib.util.find_spec("torchvision")
     if found is None or found.origin is None:
         return None
-    try:
-        torch.ops.load_library(Path(found.origin).with_name("_C.so"))
-    except OSError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in OPERATORS:
-            library.define(f"{name}(Tensor input) -> Tensor")
-        return library
-    return None
+    for binary in Path(found.origin).parent.glob("_C*.so"):
+        try:
+            torch.ops.load_library(binary)
+        except OSError:
+            continue
+        return None
+    library = torch.library.Library("torchvision", "DEF")
+    for name in OPERATORS:
+        library.define(f"{name}(Tensor input) -> Tensor")
+    return library
