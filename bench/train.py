@@ -5,7 +5,8 @@
 
 Each contender lives in its own process, is warmed up by one uncounted round and then trains in rounds, one
 contender at a time, in an order that rotates. Ratios are formed within a round, so what disturbs a round
-disturbs both; shown is their median. `pip install -c constraints.txt -e ".[bench]"` brings Lightning and Keras;
+disturbs both; shown is their median. A DataLoader with worker processes begins each round with up to four batches
+that it loaded while it waited, which flatters it by a few percent. `pip install -c constraints.txt -e ".[bench]"` brings Lightning and Keras;
 what is not installed is named and left out.
 """
 
@@ -87,6 +88,8 @@ def race(benchmark: str, data: Path, rounds: int, scratch: Path) -> str:
     contenders = []
     for number, name in enumerate(names):
         contender = start(name, options, scratch / f"{benchmark}-{number}.log")
+        if contender is None and number == 0:
+            raise SystemExit(f"{name} did not start: there is nothing to compare")
         if contender is not None:
             contender.tell()  # the warm-up
             if contender.hear() is None:

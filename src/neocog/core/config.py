@@ -88,7 +88,9 @@ class TrainConfig(BaseModel):
     )
     gamma: float = Field(0.1, gt=0, lt=1, description="schedule step and plateau: factor of a drop")
     head_epochs: int = Field(2, ge=0, le=10_000, description="regime full: epochs in which only the head learns")
-    finetune_lr: float = Field(0.1, gt=0, le=1, description="regime full: the rate of everything after that, as a share of the head's")
+    finetune_lr: float = Field(
+        0.1, gt=0, le=1, description="regime full: the rate of everything after that, as a share of the head's"
+    )
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="decay of an average of the weights, which is then what is evaluated and kept"
