@@ -5,9 +5,11 @@
 
 Each contender lives in its own process, is warmed up by one uncounted round and then trains in rounds, one
 contender at a time, in an order that rotates. Ratios are formed within a round, so what disturbs a round
-disturbs both; shown is their median. A DataLoader with worker processes begins each round with up to four batches
-that it loaded while it waited, which flatters it by a few percent. `pip install -c constraints.txt -e ".[bench]"` brings Lightning and Keras;
-what is not installed is named and left out.
+disturbs both; shown is their median. A DataLoader with worker processes begins a round with up to four batches
+that it loaded while it waited, which flatters it by a few percent.
+
+`pip install -c constraints.txt -e ".[bench]"` brings Lightning and Keras; what is not installed is named and left
+out.
 """
 
 import argparse
@@ -39,7 +41,7 @@ CONTENDERS = {
 # benchmark -> (what, batch size, batches in a round, contenders)
 BENCHMARKS = {
     "convnet": ("deck 003's convnet (34,826 parameters) on MNIST", 128, 60, list(CONTENDERS)),
-    "resnet18": ("ResNet-18 at 224 x 224 on 300 JPEG pictures of 256 x 256", 16, 12, list(CONTENDERS)[:3]),
+    "resnet18": ("ResNet-18 at 224 x 224 on 1,000 JPEG pictures of 256 x 256", 16, 12, list(CONTENDERS)[:3]),
 }
 
 
@@ -153,12 +155,12 @@ def accuracy(data: Path, epochs: int, scratch: Path) -> str:
     return "\n".join(rows) + "\n"
 
 
-def photos(archive: Path, folder: Path, count: int = 300, classes: int = 10) -> Path:
-    """The first `count` pictures of the sample in `classes` folders; their labels mean nothing here."""
+def photos(archive: Path, folder: Path, classes: int = 10) -> Path:
+    """The pictures of the sample in `classes` folders; these labels mean nothing."""
     with zipfile.ZipFile(archive) as packed:
-        names = sorted(name for name in packed.namelist() if name.endswith(".jpg"))[:count]
+        names = sorted(name for name in packed.namelist() if name.endswith(".jpg"))
         for i, name in enumerate(names):
-            place = folder / f"class{i * classes // count}" / Path(name).name
+            place = folder / f"class{i * classes // len(names)}" / Path(name).name
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(packed.read(name))
     return folder

@@ -30,7 +30,7 @@ with tempfile.TemporaryDirectory() as folder:
     os.environ["XDG_CACHE_HOME"] = folder
     run = neocog.train(
         options.data, model, out=Path(folder) / "run", events=events, device="cpu", seed=options.seed,
-        epochs=options.epochs or 100_000, batch_size=options.batch_size, val_fraction=0.0, test_fraction=0.0,
+        epochs=options.epochs or 100_000, batch_size=options.batch_size, val_fraction=0.0,
         **settings,
     )  # fmt: skip
     report(accuracy=run.metrics("test")["top1"])
