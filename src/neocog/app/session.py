@@ -181,7 +181,7 @@ def announce(session: Session, predicted_seconds: float) -> None:
     batches = len(session.trainer.loader)
     session.note(
         "training",
-        f"{config.epochs} epochs of {batches:,} batches of {config.batch_size}, {config.optimizer}, "
+        f"{config.epochs} x {batches:,} batches of {config.batch_size}, {config.optimizer}, "
         f"rate {config.lr:g} {config.schedule}, augmentation {config.augment}; about {duration(predicted_seconds)}",
     )
 

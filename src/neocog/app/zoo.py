@@ -102,7 +102,7 @@ def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs:
             raise
         raise UsageError(f"{entry.spec.name} has no such option: {error}", "see its file in neocog/models") from None
     except ValueError as error:
-        raise UsageError(f"{entry.spec.name}: {error}", "see its file in neocog/models") from None
+        raise UsageError(f"{entry.spec.name}: {error}", "give another --knob or --image-size") from None
     assert isinstance(network, Network)
     return network
 
@@ -121,7 +121,7 @@ def find_published(entry: Entry, weights: str) -> Weights | None:
             f"the weights file {weights} does not exist", "give the path of a .safetensors or .pth file"
         )
     have = f"it has {', '.join(['imagenet', *tags])}" if tags else "none are published for it"
-    hint = did_you_mean(weights, ["imagenet", *tags]) or "give one of these, or the path of a file"
+    hint = (did_you_mean(weights, ["imagenet", *tags]) if tags else "") or "give the path of a weights file"
     raise UsageError(f"{entry.spec.name} has no weights called {weights!r} ({have})", hint)
 
 
