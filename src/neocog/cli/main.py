@@ -28,6 +28,8 @@ def build(wanted: str | None) -> typer.Typer:
         name="neocog", add_completion=False, pretty_exceptions_enable=False,
         help="Convolutional networks on your own pictures: see the cost, train without being fooled, ship it.",
         context_settings={"help_option_names": ["-h", "--help"]},
+        # rich's help pages load a Markdown parser, half of the time that `neocog --help` may take.
+        rich_markup_mode="rich" if wanted else None,
     )  # fmt: skip
 
     @app.callback(invoke_without_command=True)
