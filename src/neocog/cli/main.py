@@ -12,13 +12,13 @@ from neocog.core.errors import NeocogError, did_you_mean, one_line
 
 COMMANDS = {
     "train": "Train a network on your pictures and report on it.",
-    "val": "Evaluate a run again, on its own test pictures or on other data.",
+    "val": "Evaluate a run again, on its own pictures or on others.",
     "predict": "Label pictures: class, probability, file name.",
     "resume": "Continue a stopped run exactly where it stopped.",
-    "check": "Look at a data set: what is there, what would be left out, how it would be split.",
+    "check": "Audit a data set: what is there, what would be left out.",
     "models": "List the networks: parameters, cost, input, published accuracy.",
     "data": "List and download named data sets.",
-    "demo": "Train on the built-in digits, a minute on two cores, and name the report.",
+    "demo": "Train on the built-in digits and name the report.",
 }
 
 
