@@ -37,7 +37,7 @@ PAIRS, EXAMPLES = 6, 4
 REGIMES = {
     "scratch": "Every weight was learned from these pictures alone.",
     "probe": "Only the new classifier was learned; the pretrained backbone stayed frozen, batch norm included.",
-    "full": "The new classifier was learned first, then everything together, the pretrained part at a smaller rate.",
+    "full": "The new classifier was learned first, then everything together at a smaller rate.",
 }
 
 
