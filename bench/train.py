@@ -133,7 +133,7 @@ def table(what: str, batch_size: int, contenders: list[Contender], rounds: int, 
 
 
 def accuracy(data: Path, epochs: int, scratch: Path) -> str:
-    """Test accuracy of three seeds each, neocog with its defaults and the tutorial loop."""
+    """Test accuracy of three seeds each, neocog and the tutorial loop with the same recipe."""
     rows = [
         f"### deck 003's convnet on MNIST, test accuracy after {epochs} epochs",
         "",

@@ -26,11 +26,14 @@ if options.network == "convnet":
 else:
     model, settings = "resnet18", {"augment": "photo", "crop_scale": 0.08, "colour": 0.0, "channels": "rgb"}
 
+# And the same recipe: Adam at a constant rate. What differs is the engine.
+recipe = {"optimizer": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "constant", "warmup_epochs": 0.0}
+
 with tempfile.TemporaryDirectory() as folder:
     os.environ["XDG_CACHE_HOME"] = folder
     run = neocog.train(
         options.data, model, out=Path(folder) / "run", events=events, device="cpu", seed=options.seed,
         epochs=options.epochs or 100_000, batch_size=options.batch_size, val_fraction=0.0,
-        **settings,
+        **recipe, **settings,
     )  # fmt: skip
     report(accuracy=run.metrics("test")["top1"])
