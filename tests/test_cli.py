@@ -222,7 +222,7 @@ def test_names_that_bite(neocog: Command, tmp_path: Path) -> None:
     assert made.code == 0, made.err
     page = Path("run/report.html").read_text()
     assert "<script>alert" not in page
-    assert "49" not in page.split("{{7*7}}")[0][-20:]
+    assert "{{7*7}}" in page.replace("<wbr>", "")
     assert neocog("val", "run").code == 0
     assert neocog("predict", "run", tmp_path / "odd").code == 0
 
@@ -233,7 +233,7 @@ def start(*words: object, cwd: Path) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_killed_run_resumes_to_the_same_weights(
+def test_a_killed_run_resumes_and_finishes(
     neocog: Command, shapes: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     long = (*SMALL[:2], "--epochs", 200, "--batch-size", 8, "--lr", 0.003)
@@ -249,7 +249,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert process.returncode == code
     if number != signal.SIGKILL:
         assert "neocog resume killed" in err
-    # Both are cut to the same length: 200 epochs were only there to be interrupted.
+    # 200 epochs were only there to be interrupted. That the weights are the same is tested on the loop itself.
     done = len(metrics.read_text().splitlines())
     assert done < 199
     length = max(done + 2, 4)
