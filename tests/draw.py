@@ -24,8 +24,16 @@ def draw(network: nn.Module, input_shape: tuple[int, ...], seed: int = 0) -> Non
             layer.weight.uniform_(0.5, 1.5, generator=generator)
             layer.bias.normal_(0, 0.1, generator=generator)
             layer.reset_running_stats()
+        elif isinstance(layer, nn.LayerNorm):
+            layer.weight.uniform_(0.5, 1.5, generator=generator)
+            layer.bias.normal_(0, 0.1, generator=generator)
         elif callable(reset := getattr(layer, "reset_parameters", None)):
             reset()
+        else:
+            # A module's own tensors: embeddings, scales, the matrices of attention.
+            for parameter in layer.parameters(recurse=False):
+                fan_in = parameter.shape[-1] if parameter.dim() == 2 else 4
+                parameter.normal_(0, fan_in**-0.5, generator=generator)
     norms = [layer for layer in network.modules() if isinstance(layer, NORMS)]
     network.eval()
     if not norms:

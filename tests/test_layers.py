@@ -55,7 +55,7 @@ CROSS_CORRELATIONS = [
 def test_the_decks_cross_correlations(picture: list, kernel: list, output: list) -> None:
     x, w = (np.array(v, float).reshape(-1, *np.shape(v)[-2:]) for v in (picture, kernel))
     assert twin_conv(x, w[None]).tolist() == [output]
-    block = ConvNormAct(x.shape[0], 1, w.shape[1], norm=False, act=None)
+    block = ConvNormAct(x.shape[0], 1, w.shape[1], norm=None, act=None)
     block.conv.padding = (0, 0)
     block.conv.weight.data = torch.tensor(w[None], dtype=torch.float32)
     assert block(torch.tensor(x, dtype=torch.float32)[None]).tolist() == [[output]]
@@ -106,7 +106,7 @@ def test_same_padding_is_tensorflows(height: int, width: int, k: int, stride: in
 
 def test_conv_norm_act_has_what_it_was_asked_for() -> None:
     assert list(ConvNormAct(3, 8, 3)._modules) == ["conv", "norm", "act"]
-    assert list(ConvNormAct(3, 8, 3, norm=False, act=None)._modules) == ["conv"]
+    assert list(ConvNormAct(3, 8, 3, norm=None, act=None)._modules) == ["conv"]
     assert ConvNormAct(3, 8, 3).conv.bias is None
     assert ConvNormAct(3, 8, 3, bias=True).conv.bias is not None
     assert isinstance(ConvNormAct(3, 8, 3, 2, same=True).conv, SamePadConv2d)

@@ -5,17 +5,28 @@ One alphabet of shapes: B pictures, C channels, H x W pixels, D embedding width,
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+
+class WithAuxiliary(NamedTuple):
+    """What a network with auxiliary heads gives while it trains: the loss of each auxiliary answer counts
+    `weight` times. In eval mode it gives `scores` alone."""
+
+    scores: Tensor  # (B, K)
+    auxiliary: tuple[Tensor, ...]  # each (B, K)
+    weight: float
 
 
 class Network(nn.Module, ABC):
     """An image network: `forward(x) = head(stages(stem(x)))`. A pure function of its input.
 
     A subclass builds `stem`, `stages` (a Sequential of named stages) and `head` (a Sequential that ends
-    in the classifier named by `classifier`) and sets the attributes below.
+    in the classifier named by `classifier`) and sets the attributes below. Auxiliary heads, which help
+    deep networks of the Inception kind to learn, stand in `auxiliary` under the name of the stage whose
+    output they read; like `head` each ends in the classifier named by `classifier`.
     """
 
     stem: nn.Module
@@ -28,11 +39,25 @@ class Network(nn.Module, ABC):
     min_size: int = 1  # the smallest H and W that give an output
     fixed_size: int | None = None  # networks whose dense layers fix H and W
     classifier: str = "fc"  # the child of `head` that makes the class scores
+    auxiliary: nn.ModuleDict | None  # stage name -> head
+    auxiliary_weight: float = 0.0  # of an auxiliary head's loss
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) normalised float -> (B, K) scores before the softmax."""
-        out: Tensor = self.head(self.stages(self.stem(x)))
-        return out
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = None
+
+    def forward(self, x: Tensor) -> Tensor | WithAuxiliary:
+        """(B, C, H, W) normalised float -> (B, K) scores before the softmax; with auxiliary ones in training."""
+        x = self.stem(x)
+        if not (self.training and self.auxiliary):
+            out: Tensor = self.head(self.stages(x))
+            return out
+        answers = []
+        for name, stage in self.stages.named_children():
+            x = stage(x)
+            if name in self.auxiliary:
+                answers.append(self.auxiliary[name](x))
+        return WithAuxiliary(self.head(x), tuple(answers), self.auxiliary_weight)
 
     def features(self, x: Tensor) -> list[Tensor]:
         """(B, C, H, W) -> one (B, stage_channels[i], H / stage_strides[i], W / stage_strides[i]) per stage."""
@@ -53,15 +78,17 @@ class Network(nn.Module, ABC):
         return x
 
     def reset_head(self, num_classes: int) -> None:
-        """Replaces the final classifier by a new one with `num_classes` outputs; everything else stays."""
-        old = self.head.get_submodule(self.classifier)
-        if not isinstance(old, nn.Linear):
-            raise TypeError(f"{type(self).__name__} must say how its classifier is replaced")
-        new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
-        nn.init.normal_(new.weight, std=0.01)
-        if new.bias is not None:
-            nn.init.zeros_(new.bias)
-        self.head.set_submodule(self.classifier, new.to(old.weight.device, old.weight.dtype))
+        """Replaces the final classifier, and the auxiliary ones, by new ones with `num_classes` outputs;
+        everything else stays."""
+        for head in (self.head, *(self.auxiliary or nn.ModuleDict()).values()):
+            old = head.get_submodule(self.classifier)
+            if not isinstance(old, nn.Linear):
+                raise TypeError(f"{type(self).__name__} must say how its classifier is replaced")
+            new = nn.Linear(old.in_features, num_classes, bias=old.bias is not None)
+            nn.init.normal_(new.weight, std=0.01)
+            if new.bias is not None:
+                nn.init.zeros_(new.bias)
+            head.set_submodule(self.classifier, new.to(old.weight.device, old.weight.dtype))
         self.num_classes = num_classes
 
 

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from neocog.core.contracts import Network
+
 
 @dataclass(frozen=True)
 class Count:
-    """`params`: numbers that are learned, shared ones once. `macs`: multiply-accumulates for one picture."""
+    """`params`: numbers that are learned, shared ones once, without auxiliary heads (which only training
+    uses). `macs`: multiply-accumulates for one picture."""
 
     params: int
     macs: int
@@ -31,6 +34,8 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> Count:
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.get_default_dtype())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         twin(torch.empty(1, *input_shape, device="meta", dtype=dtype))
+    if isinstance(twin, Network):
+        twin.auxiliary = None
     return Count(sum(p.numel() for p in twin.parameters()), counter.get_total_flops() // 2)
 
 

@@ -1,39 +1,47 @@
 """Convolution, normalisation, activation: the sentence that most networks of the zoo repeat."""
 
+from collections.abc import Callable
+
 from torch import nn
 
 from neocog.layers.same_pad import SamePadConv2d
+
+Pair = tuple[int, int]  # height, width
 
 
 class ConvNormAct(nn.Sequential):
     """(B, c_in, H, W) -> (B, c_out, H / stride, W / stride), children `conv`, `norm`, `act`.
 
-    `kernel_size` is odd and the padding half of it, or TensorFlow's with `same`. `norm=False` and `act=None`
-    leave that child out. A bias in front of batch norm does nothing (the norm subtracts it): there is one
-    only where it is asked for.
+    `padding`: half the kernel unless given (0 is the papers' "valid"), or TensorFlow's with `same`.
+    `norm=None` and `act=None` leave that child out. A bias in front of batch norm does nothing (the norm
+    subtracts it): there is one only where it is asked for.
     """
 
     def __init__(
         self,
         c_in: int,
         c_out: int,
-        kernel_size: int,
+        kernel_size: int | Pair,
         stride: int = 1,
         *,
+        padding: int | Pair | None = None,
         groups: int = 1,
         bias: bool = False,
-        norm: bool = True,
-        act: type[nn.Module] | None = nn.ReLU,
+        norm: Callable[[int], nn.Module] | None = nn.BatchNorm2d,
+        act: Callable[..., nn.Module] | None = nn.ReLU,
         same: bool = False,
     ) -> None:
         super().__init__()
+        kernel = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
         # Only stride 2 tells the two paddings apart.
         if same and stride > 1:
-            self.conv: nn.Conv2d = SamePadConv2d(c_in, c_out, kernel_size, stride, groups=groups, bias=bias)
+            self.conv: nn.Conv2d = SamePadConv2d(c_in, c_out, kernel, stride, groups=groups, bias=bias)
         else:
-            self.conv = nn.Conv2d(c_in, c_out, kernel_size, stride, kernel_size // 2, groups=groups, bias=bias)
-        if norm:
-            self.norm = nn.BatchNorm2d(c_out)
+            if padding is None:
+                padding = (kernel[0] // 2, kernel[1] // 2)
+            self.conv = nn.Conv2d(c_in, c_out, kernel, stride, padding, groups=groups, bias=bias)
+        if norm is not None:
+            self.norm = norm(c_out)
         if act is not None:
             self.act = act(inplace=True)
 

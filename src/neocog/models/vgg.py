@@ -52,6 +52,7 @@ class VGG(Network):
         self.num_classes, self.in_channels = num_classes, in_channels
         self.stem = nn.Identity()
         self.stages = nn.Sequential()
+        norms = nn.BatchNorm2d if norm else None
         c = in_channels
         for number, (filters, layers) in enumerate(zip(FILTERS, COLUMNS[depth], strict=True), start=1):
             stage = nn.Sequential()
@@ -59,7 +60,7 @@ class VGG(Network):
                 stage.add_module("pool", nn.MaxPool2d(2))
             for layer in range(1, layers + 1):
                 # The bias in front of the norm does nothing, but the published weights have it.
-                stage.add_module(f"conv{layer}", ConvNormAct(c, filters, 3, bias=True, norm=norm))
+                stage.add_module(f"conv{layer}", ConvNormAct(c, filters, 3, bias=True, norm=norms))
                 c = filters
             self.stages.add_module(f"stage{number}", stage)
         self.head = nn.Sequential(

@@ -1,5 +1,6 @@
 """Published weights, whatever library wrote them, made to fit a network here. State dicts in, state dicts out."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 
@@ -35,9 +36,11 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     """`state` under our keys and in our shapes, complete for a strict `load_state_dict`, and notes on what changed.
 
     - "module." in front of every key (nn.DataParallel's) is stripped, keys are renamed through the layout's map.
-    - Another number of classes: the classifier is left out, the network's own new one stands in its place.
+    - Another number of classes: the classifiers are left out, the network's own new ones stand in their place.
+    - Auxiliary heads that only one side has start anew or are left out.
     - Another number of channels: the first convolution's filters are summed for grey, else repeated.
-    - A dense layer that was published as a convolution over its whole input is reshaped.
+    - A tensor that differs only in axes of length 1, or a dense layer that was published as a convolution over
+      its whole input, is reshaped.
     - Batch norm's step counter may be missing (files before PyTorch 0.4.1) and is then 0.
 
     ModelFileError names the first few keys that are missing, unknown or of another shape.
@@ -48,21 +51,21 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     for key in ours.keys() - theirs.keys():
         if key.endswith(".num_batches_tracked"):
             theirs[key] = torch.zeros_like(ours[key])
+    notes = _match_auxiliary(ours, theirs)
     _check_keys(entry, ours, theirs)
 
-    notes: list[str] = []
-    classifier = f"head.{network.classifier}."
+    classifiers = [key for key in ours if _is_classifier(key, network.classifier)]
     first = next((key for key, tensor in ours.items() if tensor.dim() == 4), None)
-    if any(theirs[key].shape[:1] != ours[key].shape[:1] for key in ours if key.startswith(classifier)):
-        had = next(theirs[key].shape[0] for key in ours if key.startswith(classifier))
+    if any(theirs[key].shape[:1] != ours[key].shape[:1] for key in classifiers):
+        had = theirs[classifiers[0]].shape[0]
         notes.append(f"new classifier for {network.num_classes} classes (the weights had {had})")
-        theirs |= {key: tensor for key, tensor in ours.items() if key.startswith(classifier)}
+        theirs |= {key: ours[key] for key in classifiers}
     if first is not None and theirs[first].dim() == 4 and theirs[first].shape[1] != network.in_channels:
         had = theirs[first].shape[1]
         theirs[first] = other_channels(theirs[first], network.in_channels)
         how = "summed" if network.in_channels == 1 else "repeated and rescaled"
         notes.append(f"first convolution's filters {how} for {network.in_channels} channels (the weights had {had})")
-    adapted = {key: _as_dense(theirs[key], ours[key]) for key in ours}
+    adapted = {key: _reshaped(theirs[key], ours[key]) for key in ours}
     wrong = [key for key in ours if adapted[key].shape != ours[key].shape]
     if wrong:
         shapes = ", ".join(f"{k} {tuple(adapted[k].shape)} for {tuple(ours[k].shape)}" for k in wrong[:3])
@@ -93,9 +96,29 @@ def _bare(key: str) -> str:
     return key.removeprefix("module.")
 
 
-def _as_dense(theirs: Tensor, ours: Tensor) -> Tensor:
+def _is_classifier(key: str, name: str) -> bool:
+    """head.fc.weight, auxiliary.4a.fc.bias"""
+    return re.match(rf"(head|auxiliary\.[^.]+)\.{re.escape(name)}\.", key) is not None
+
+
+def _match_auxiliary(ours: State, theirs: dict[str, Tensor]) -> list[str]:
+    """Gives `theirs` the auxiliary heads of `ours`, no more and no fewer; returns notes."""
+    mine, published = ({key for key in state if key.startswith("auxiliary.")} for state in (ours, theirs))
+    if mine and not published:
+        theirs |= {key: ours[key] for key in mine}
+        return ["new auxiliary heads (the weights have none)"]
+    if published and not mine:
+        for key in published:
+            del theirs[key]
+        return ["auxiliary heads of the weights left out"]
+    return []
+
+
+def _reshaped(theirs: Tensor, ours: Tensor) -> Tensor:
     if theirs.dim() == 4 and ours.dim() == 2 and theirs.flatten(1).shape == ours.shape:
         return theirs.flatten(1)
+    if theirs.shape != ours.shape and theirs.squeeze().shape == ours.squeeze().shape:
+        return theirs.reshape(ours.shape)
     return theirs
 
 

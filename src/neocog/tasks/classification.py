@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neocog.core.contracts import Batch, Step
+from neocog.core.contracts import Batch, Step, WithAuxiliary
 
 
 class Classification:
@@ -18,7 +18,12 @@ class Classification:
 
     def step(self, network: nn.Module, batch: Batch, generator: torch.Generator | None = None) -> Step:
         outputs = network(batch.images)
-        return Step(self.loss(outputs, batch.targets), outputs)
+        if not isinstance(outputs, WithAuxiliary):
+            return Step(self.loss(outputs, batch.targets), outputs)
+        loss = self.loss(outputs.scores, batch.targets)
+        for scores in outputs.auxiliary:
+            loss = loss + outputs.weight * self.loss(scores, batch.targets)
+        return Step(loss, outputs.scores)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B, K) scores, (B,) class numbers or (B, K) class shares -> scalar, in nats."""
