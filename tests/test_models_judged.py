@@ -7,47 +7,11 @@ import torch
 from torch import Tensor, nn
 
 import neocog.models  # noqa: F401  (importing it registers the networks)
-from draw import draw, pictures, spread
-from neocog.core.contracts import Network
+from draw import pictures, spread
+from judge import ODD, SHAPE, ours_with, outputs_of, theirs_drawn
 from neocog.core.registry import lookup, names
-from neocog.models.weights import adapt, recognise
 
-SHAPE = (3, 64, 80)  # not square: height and width cannot be swapped unseen
-ODD = (3, 75, 66)  # where floor and ceil, and the two paddings, part or meet
 SHARED = [name for name in names() if "torchvision" in lookup(name).key_maps]
-
-
-def theirs_drawn(build: object, **knobs: object) -> nn.Module:
-    with torch.device("meta"):
-        judge = build(**knobs)
-    judge.to_empty(device="cpu")
-    draw(judge, SHAPE)
-    return judge
-
-
-def ours_with(name: str, judge: nn.Module, layout: str, **knobs: object) -> Network:
-    """Our network with the judge's weights, through the public way in: recognise, adapt, strict load."""
-    entry = lookup(name)
-    with torch.device("meta"):
-        network = entry.build(**knobs)
-    state = judge.state_dict()
-    assert recognise(entry, state) == layout
-    adapted, notes = adapt(network, entry, state, layout)
-    assert notes == []
-    network.load_state_dict(adapted, strict=True, assign=True)
-    return network.eval()
-
-
-def outputs_of(judge: nn.Module, layers: list[nn.Module], x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """The judge's answer and the outputs of some of its layers on the way."""
-    seen: dict[nn.Module, Tensor] = {}
-    # Cloned at once: the next layer may work in place.
-    handles = [layer.register_forward_hook(lambda m, _, out: seen.update({m: out.clone()})) for layer in layers]
-    with torch.no_grad():
-        answer = judge(x)
-    for handle in handles:
-        handle.remove()
-    return answer, [seen[layer] for layer in layers]
 
 
 def stages_of(judge: nn.Module, name: str) -> list[nn.Module]:

@@ -109,7 +109,7 @@ def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs:
 
 def find_published(entry: Entry, weights: str) -> Weights | None:
     """The published weights that a word names; None where it is the path of a file."""
-    tags = {w.tag: w for w in entry.spec.weights}
+    tags = {tag: w for w in entry.spec.weights for tag in (w.tag, *w.aliases)}
     if weights == "imagenet" and tags:
         return entry.spec.weights[0]
     if weights in tags:

@@ -26,6 +26,7 @@ class Weights:
     `layout` names the key layout: "torchvision", "timm" or "neocog".
     `top1`, `top5`: the publisher's ImageNet validation accuracy, in percent.
     `knobs`: builder knobs these weights need, for instance {"padding": "same"}.
+    `aliases`: other names of the same file, such as timm's "resnet50.tv2_in1k".
     """
 
     tag: str
@@ -38,12 +39,14 @@ class Weights:
     top1: float | None = None
     top5: float | None = None
     knobs: dict[str, object] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Spec:
     """A network's facts. `params` and `macs` (multiply-accumulates of convolutions and matrix products,
-    one picture) are counted at `input_shape` (C, H, W) with `num_classes` outputs."""
+    one picture) are counted at `input_shape` (C, H, W) with `num_classes` outputs and without auxiliary heads.
+    The first of `weights` is the default, the one that "imagenet" means."""
 
     name: str
     idea: str  # one sentence, for the zoo table
