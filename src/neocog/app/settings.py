@@ -83,7 +83,7 @@ def make_regime(config: TrainConfig) -> Regime:
         case "probe":
             return Probe()
         case "full":
-            return Full(config.head_epochs, config.finetune_lr)
+            return Full(config.head_epochs, config.finetune_lr, config.batch_statistics)
         case _:
             return Scratch()
 

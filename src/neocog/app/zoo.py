@@ -1,11 +1,12 @@
 """Networks by name, with or without published weights."""
 
+import inspect
 import os
 import pickle
 import struct
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -166,14 +167,29 @@ def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
     """The facts of the networks whose names match, one dict each, for the table and for JSON."""
     rows = []
     for name in names(pattern):
-        spec = lookup(name).spec
-        best = spec.weights[0] if spec.weights else None
-        at_hand = best is not None and (weights_folder() / best.url.rpartition("/")[2]).is_file()
+        entry = lookup(name)
+        spec = entry.spec
+        weights = [describe_weights(published) for published in spec.weights]
+        best = weights[0] if weights else {"top1": None, "top5": None}
+        where = "at hand" if any(w["at_hand"] for w in weights) else "published" if weights else "none"
         rows.append({
-            "name": name, "year": spec.year, "params": spec.params, "macs": spec.macs,
-            "input": " x ".join(str(n) for n in spec.input_shape),
-            "top1": best.top1 if best else None, "top5": best.top5 if best else None,
-            "weights": "none" if best is None else "at hand" if at_hand else "published",
-            "tags": [w.tag for w in spec.weights], "idea": spec.idea, "paper": spec.title, "link": spec.link,
+            "name": name, "aliases": list(spec.aliases), "year": spec.year, "params": spec.params, "macs": spec.macs,
+            "input": " x ".join(str(n) for n in spec.input_shape), "classes": spec.num_classes, "task": spec.task,
+            "top1": best["top1"], "top5": best["top5"], "weights": where, "published": weights,
+            "options": options_of(entry), "file": f"models/{entry.build.__module__.rpartition('.')[2]}.py",
+            "idea": spec.idea, "paper": spec.title, "link": spec.link, "table": spec.table,
         })  # fmt: skip
     return rows
+
+
+def describe_weights(published: Weights) -> dict[str, Any]:
+    """A published file's facts, and whether it lies in the weights folder."""
+    at_hand = (weights_folder() / published.url.rpartition("/")[2]).is_file()
+    return asdict(published) | {"at_hand": at_hand}
+
+
+def options_of(entry: Entry) -> dict[str, Any]:
+    """The builder's own options with their defaults: what --knob takes."""
+    common = ("num_classes", "in_channels")
+    parameters = inspect.signature(entry.build).parameters
+    return {name: parameter.default for name, parameter in parameters.items() if name not in common}

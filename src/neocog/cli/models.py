@@ -1,6 +1,6 @@
-"""`neocog models [PATTERN]`: the zoo as a table."""
+"""`neocog models [PATTERN]`: the zoo as a table; one network alone with its paper, options and weights."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,3 +37,24 @@ def models(
     shown = [row | {"year": str(row["year"]), "macs": row["macs"] / 1e6} for row in rows]
     table(columns, [[row[key] for key in keys] for row in shown])
     line("", "macs: multiply-accumulates of one picture; top-1, top-5: published, ImageNet validation")
+    if len(rows) == 1:
+        details(rows[0])
+
+
+def details(row: dict[str, Any]) -> None:
+    line("idea", row["idea"])
+    line("paper", f"{row['paper']} ({row['year']}), {row['link']}; {row['table']}")
+    line("file", f"neocog/{row['file']}")
+    if row["aliases"]:
+        line("also", ", ".join(row["aliases"]))
+    if row["options"]:
+        line("options", ", ".join(f"{name}={default}" for name, default in row["options"].items()))
+    if row["published"]:
+        table(
+            ("weights", "top-1 %", "top-5 %", "size", "sha256", "licence", "at hand"),
+            [
+                [w["tag"], w["top1"], w["top5"], w["preprocessing"]["size"], w["sha256"], w["licence"], w["at_hand"]]
+                for w in row["published"]
+            ],
+        )
+        line("", 'the first is what "imagenet" means; `--weights TAG` takes another')

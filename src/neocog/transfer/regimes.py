@@ -3,7 +3,9 @@
     scratch   everything, from the first step
     probe     the final classifier only; the rest is frozen: no gradient, and batch norm keeps its statistics
     full      `head_epochs` of probe, then everything at `finetune_lr` times the rate; the backbone rises to it
-              over one epoch, so that it is not shaken by a head that has only just met it
+              over one epoch, so that it is not shaken by a head that has only just met it. Batch norm goes on
+              with the statistics of the pretraining unless `batch_statistics`: those of a few small batches
+              are so noisy that the same recipe ends several points apart from seed to seed.
 
 Deck 004's rule: probe for few pictures like those of the pretraining, full for many.
 """
@@ -67,6 +69,7 @@ class Probe:
 class Full:
     head_epochs: int = 2
     finetune_lr: float = 0.1
+    batch_statistics: bool = False
 
     def parts(self, network: nn.Module) -> list[tuple[str, list[nn.Parameter]]]:
         return split_parameters(network)
@@ -74,8 +77,12 @@ class Full:
     def enter(self, network: nn.Module, epoch: int) -> None:
         if epoch < self.head_epochs:
             freeze_all_but_classifier(network)
-        else:
-            network.requires_grad_(True).train()
+            return
+        network.requires_grad_(True).train()
+        if not self.batch_statistics:
+            for module in network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def rate(self, part: str, epoch: float) -> float:
         if part == "head":
