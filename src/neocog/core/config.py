@@ -92,7 +92,7 @@ class TrainConfig(BaseModel):
         0.1, gt=0, le=1, description="regime full: the rate of everything after that, as a share of the head's"
     )
     batch_statistics: bool = Field(
-        False, description="regime full: batch norm takes its statistics from the batches, as when training from nothing"
+        False, description="regime full: batch norm learns its statistics from the batches, as from nothing"
     )
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
