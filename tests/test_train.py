@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from neocog.core.contracts import Network
 from neocog.core.errors import DivergedError, Interrupted, ModelFileError, ResourceError
@@ -253,6 +255,28 @@ def test_schedules_at_known_points() -> None:
     cycle = Schedule("one_cycle", 10)
     assert [cycle.factor(e) for e in (0, 3, 10)] == pytest.approx([1 / 25, 1, 0])
     assert Schedule("cosine", 1, warmup=5).factor(0.5) == 1  # warm-up never eats more than half of a run
+
+
+def test_auxiliary_answers_add_their_share_of_the_loss() -> None:
+    class Deep(Tiny):
+        auxiliary_weight = 0.3
+
+        def __init__(self) -> None:
+            super().__init__()
+            head = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(8, 3)))
+            self.auxiliary = nn.ModuleDict({"one": head})
+
+    network, task = Deep(), Classification()
+    x, targets = torch.randn(4, 1, 9, 9), torch.tensor([0, 1, 2, 0])
+    batch = Rows(x, targets, torch.arange(4))
+    network.head.dropout.p = 0.0
+    answer = network(x)
+    step = task.step(network, batch)
+    main, extra = (F.cross_entropy(scores, targets) for scores in (answer.scores, answer.auxiliary[0]))
+    assert step.loss.item() == pytest.approx((main + 0.3 * extra).item(), rel=1e-6)
+    assert torch.equal(step.outputs, answer.scores)
+    network.eval()
+    assert task.step(network, batch).loss.item() == pytest.approx(F.cross_entropy(network(x), targets).item())
 
 
 def test_loss_by_hand() -> None:
