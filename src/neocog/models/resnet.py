@@ -15,9 +15,8 @@ pixels are never looked at. `dropout` in front of the classifier is an addition,
 """
 
 from collections import OrderedDict
-from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from neocog.core.contracts import Network
 from neocog.core.registry import register
@@ -25,6 +24,7 @@ from neocog.core.spec import Preprocessing, Spec, Weights
 from neocog.layers.conv import ConvNormAct
 from neocog.layers.dropout import Dropout
 from neocog.layers.init import he_fan_out
+from neocog.layers.residual import EXPANSION, StrideOn, basic, bottleneck
 from neocog.models.keys import rename
 
 #         block        conv2_x conv3_x conv4_x conv5_x
@@ -36,55 +36,21 @@ BLOCKS = {
     152: ("bottleneck", (3,      8,     36,      3)),
 }  # fmt: skip
 WIDTHS = (64, 128, 256, 512)
-EXPANSION = {"basic": 1, "bottleneck": 4}
-
-StrideOn = Literal["3x3", "1x1"]
-
-
-class Residual(nn.Module):
-    """(B, c_in, H, W) -> (B, c_out, H / stride, W / stride): ReLU(body(x) + shortcut(x))"""
-
-    def __init__(self, body: nn.Sequential, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__()
-        self.body = body
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or c_in != c_out:
-            self.shortcut = ConvNormAct(c_in, c_out, 1, stride, act=None)
-        self.act = nn.ReLU(inplace=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.act(self.body(x) + self.shortcut(x))
-        return out
-
-
-def basic(c_in: int, width: int, stride: int) -> Residual:
-    """Two 3x3 convolutions."""
-    body: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=ConvNormAct(c_in, width, 3, stride),
-        conv2=ConvNormAct(width, width, 3, act=None),
-    )
-    return Residual(nn.Sequential(body), c_in, width, stride)
-
-
-def bottleneck(c_in: int, width: int, stride: int, stride_on: StrideOn) -> Residual:
-    """1x1 down to `width`, 3x3, 1x1 up to four times `width`."""
-    c_out = width * EXPANSION["bottleneck"]
-    first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
-    body: OrderedDict[str, nn.Module] = OrderedDict(
-        conv1=ConvNormAct(c_in, width, 1, first),
-        conv2=ConvNormAct(width, width, 3, second),
-        conv3=ConvNormAct(width, c_out, 1, act=None),
-    )
-    return Residual(nn.Sequential(body), c_in, c_out, stride)
 
 
 class ResNet(Network):
-    """(B, C, H, W) -> (B, K)"""
+    """(B, C, H, W) -> (B, K). `widen` multiplies the channels of the bottlenecks' 3x3 (wide_resnet.py)."""
 
     stage_strides = (4, 8, 16, 32)
 
     def __init__(
-        self, depth: int, num_classes: int, in_channels: int, dropout: float, stride_on: StrideOn = "3x3"
+        self,
+        depth: int,
+        num_classes: int,
+        in_channels: int,
+        dropout: float,
+        stride_on: StrideOn = "3x3",
+        widen: int = 1,
     ) -> None:
         super().__init__()
         if stride_on not in ("3x3", "1x1"):
@@ -107,7 +73,10 @@ class ResNet(Network):
             stage = nn.Sequential()
             for i in range(n):
                 stride = 2 if i == 0 and number > 2 else 1
-                stage.append(basic(c, width, stride) if kind == "basic" else bottleneck(c, width, stride, stride_on))
+                if kind == "basic":
+                    stage.append(basic(c, width, stride))
+                else:
+                    stage.append(bottleneck(c, width, stride, stride_on, widen))
                 c = width * EXPANSION[kind]
             self.stages.add_module(f"conv{number}_x", stage)
         self.head = nn.Sequential(
@@ -135,10 +104,13 @@ FROM_TORCHVISION = rename(
 )
 
 
-def _spec(depth: int, params: int, macs: int, *weights: tuple[str, float, float]) -> Spec:
-    """`weights`: (hash, top-1, top-5) of torchvision's first and, where there are, second set of weights."""
+def _spec(
+    depth: int, params: int, macs: int, *weights: tuple[str, float, float], a1: str, a1_top1: float | None = None
+) -> Spec:
+    """`weights`: (hash, top-1, top-5) of torchvision's sets, the latest and best first; `a1`: the hash of timm's
+    (Wightman et al. 2021, arXiv:2110.00476, procedure A1)."""
     published = []
-    for version, (sha256, top1, top5) in enumerate(weights, start=1):
+    for version, (sha256, top1, top5) in zip(range(len(weights), 0, -1), weights, strict=True):
         published.append(
             Weights(
                 tag=f"imagenet1k_v{version}",
@@ -148,8 +120,20 @@ def _spec(depth: int, params: int, macs: int, *weights: tuple[str, float, float]
                 preprocessing=Preprocessing(resize=256 if version == 1 else 232),
                 top1=top1,
                 top5=top5,
+                aliases=(f"resnet{depth}.tv{'' if version == 1 else 2}_in1k",),
             )
         )
+    published.append(
+        Weights(
+            tag=f"resnet{depth}.a1_in1k",
+            url="https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-rsb-weights/"
+            f"resnet{depth}_a1_0-{a1}.pth",
+            sha256=a1,
+            preprocessing=Preprocessing(resize=235, interpolation="bicubic"),
+            licence="Apache-2.0",
+            top1=a1_top1,
+        )
+    )
     kind = BLOCKS[depth][0]
     return Spec(
         name=f"resnet{depth}",
@@ -166,7 +150,7 @@ def _spec(depth: int, params: int, macs: int, *weights: tuple[str, float, float]
 
 
 @register(
-    _spec(18, 11_689_512, 1_814_073_344, ("f37072fd", 69.758, 89.078)),
+    _spec(18, 11_689_512, 1_814_073_344, ("f37072fd", 69.758, 89.078), a1="d63eafa0"),
     {"torchvision": FROM_TORCHVISION},
 )
 def resnet18(*, num_classes: int = 1000, in_channels: int = 3, dropout: float | None = None) -> ResNet:
@@ -174,7 +158,7 @@ def resnet18(*, num_classes: int = 1000, in_channels: int = 3, dropout: float | 
 
 
 @register(
-    _spec(34, 21_797_672, 3_663_761_408, ("b627a593", 73.314, 91.420)),
+    _spec(34, 21_797_672, 3_663_761_408, ("b627a593", 73.314, 91.420), a1="46f8f793"),
     {"torchvision": FROM_TORCHVISION},
 )
 def resnet34(*, num_classes: int = 1000, in_channels: int = 3, dropout: float | None = None) -> ResNet:
@@ -182,7 +166,15 @@ def resnet34(*, num_classes: int = 1000, in_channels: int = 3, dropout: float | 
 
 
 @register(
-    _spec(50, 25_557_032, 4_089_184_256, ("0676ba61", 76.130, 92.862), ("11ad3fa6", 80.858, 95.434)),
+    _spec(
+        50,
+        25_557_032,
+        4_089_184_256,
+        ("11ad3fa6", 80.858, 95.434),
+        ("0676ba61", 76.130, 92.862),
+        a1="14fe96d1",
+        a1_top1=80.4,
+    ),
     {"torchvision": FROM_TORCHVISION},
 )
 def resnet50(
@@ -192,7 +184,7 @@ def resnet50(
 
 
 @register(
-    _spec(101, 44_549_160, 7_801_405_440, ("63fe2227", 77.374, 93.546), ("cd907fc2", 81.886, 95.780)),
+    _spec(101, 44_549_160, 7_801_405_440, ("cd907fc2", 81.886, 95.780), ("63fe2227", 77.374, 93.546), a1="cdcb52a9"),
     {"torchvision": FROM_TORCHVISION},
 )
 def resnet101(
@@ -202,7 +194,7 @@ def resnet101(
 
 
 @register(
-    _spec(152, 60_192_808, 11_513_626_624, ("394f9c45", 78.312, 94.046), ("f82ba261", 82.284, 96.002)),
+    _spec(152, 60_192_808, 11_513_626_624, ("f82ba261", 82.284, 96.002), ("394f9c45", 78.312, 94.046), a1="2eee8a7a"),
     {"torchvision": FROM_TORCHVISION},
 )
 def resnet152(
