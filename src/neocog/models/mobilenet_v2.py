@@ -22,7 +22,7 @@ TensorFlow weights need `padding="same"` (layers/same_pad.py) or lose ten points
 from collections import OrderedDict
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from neocog.core.contracts import Network
 from neocog.core.registry import register
@@ -30,6 +30,9 @@ from neocog.core.spec import Preprocessing, Spec, Weights
 from neocog.layers.conv import ConvNormAct
 from neocog.layers.dropout import Dropout
 from neocog.layers.init import he_fan_out
+from neocog.layers.inverted_residual import InvertedResidual
+from neocog.layers.width import scaled
+from neocog.models.inverted_residual_keys import timm_rules
 from neocog.models.keys import rename
 
 #  t: expansion  c: channels  n: blocks  s: stride of the first
@@ -43,31 +46,6 @@ ROWS = (
     (6, 320, 1, 1),
 )  # fmt: skip
 STEM, LAST, DROPOUT = 32, 1280, 0.2
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels times the width multiplier, to the nearest multiple of 8 that is at least 0.9 of it."""
-    exact = channels * width
-    rounded = max(8, int(exact + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * exact else rounded
-
-
-class InvertedResidual(nn.Module):
-    """(B, c_in, H, W) -> (B, c_out, H / stride, W / stride)"""
-
-    def __init__(self, c_in: int, c_out: int, stride: int, expansion: int, same: bool) -> None:
-        super().__init__()
-        wide = c_in * expansion
-        self.body = nn.Sequential()
-        if expansion != 1:
-            self.body.add_module("expand", ConvNormAct(c_in, wide, 1, act=nn.ReLU6))
-        self.body.add_module("depthwise", ConvNormAct(wide, wide, 3, stride, groups=wide, act=nn.ReLU6, same=same))
-        self.body.add_module("project", ConvNormAct(wide, c_out, 1, act=None))
-        self.residual = stride == 1 and c_in == c_out
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x)
-        return x + out if self.residual else out
 
 
 class MobileNetV2(Network):
@@ -92,7 +70,8 @@ class MobileNetV2(Network):
         ):
             stage = nn.Sequential()
             for i in range(n):
-                stage.append(InvertedResidual(c, c_out, stride if i == 0 else 1, expansion, same))
+                step = stride if i == 0 else 1
+                stage.append(InvertedResidual(c, c * expansion, c_out, stride=step, act=nn.ReLU6, same=same))
                 c = c_out
             self.stages.add_module(f"row{number}", stage)
         # The last convolution is never narrowed: a small network profits most from a wide classifier.
@@ -141,25 +120,15 @@ FROM_TORCHVISION = rename(
     (r"classifier\.1\.", "head.fc."),
 )
 
-# timm counts rows from 0; its first row has no expansion either.
+# timm counts rows from 0.
 FROM_TIMM = rename(
     (r"conv_stem\.", "stem.conv."),
     (r"bn1\.", "stem.norm."),
-    (r"blocks\.0\.0\.conv_dw\.", "stages.row1.0.body.depthwise.conv."),
-    (r"blocks\.0\.0\.bn1\.", "stages.row1.0.body.depthwise.norm."),
-    (r"blocks\.0\.0\.conv_pw\.", "stages.row1.0.body.project.conv."),
-    (r"blocks\.0\.0\.bn2\.", "stages.row1.0.body.project.norm."),
     *(
-        (rf"blocks\.{row}\.(\d+)\.{theirs}\.", rf"stages.row{row + 1}.\1.body.{ours}.")
-        for row in range(1, len(ROWS))
-        for theirs, ours in (
-            ("conv_pw", "expand.conv"),
-            ("bn1", "expand.norm"),
-            ("conv_dw", "depthwise.conv"),
-            ("bn2", "depthwise.norm"),
-            ("conv_pwl", "project.conv"),
-            ("bn3", "project.norm"),
-        )
+        rule
+        for row, (expansion, _, n, _) in enumerate(ROWS)
+        for i in range(n)
+        for rule in timm_rules(rf"blocks\.{row}\.{i}", f"stages.row{row + 1}.{i}", expansion != 1)
     ),
     (r"conv_head\.", "head.conv.conv."),
     (r"bn2\.", "head.conv.norm."),
