@@ -17,7 +17,7 @@ from neocog.data.augment import Augment
 from neocog.data.dataset import Dataset
 from neocog.data.loader import Loader
 from neocog.layers.init import initialise
-from neocog.tasks.classification import Classification, balanced_weights
+from neocog.tasks.classification import Classification, Loss, balanced_weights
 
 EVALUATION_BATCH = 64
 
@@ -81,7 +81,20 @@ def make_task(config: TrainConfig, dataset: Dataset, device: torch.device) -> Cl
     if config.class_weights == "balanced":
         counts = np.bincount(dataset.labels[dataset.rows("train")], minlength=len(dataset.classes))
         weights = balanced_weights(torch.from_numpy(counts).float()).to(device)
-    return Classification(config.label_smoothing, weights)
+    loss: Loss = "margin" if config.loss == "margin" else "cross_entropy"
+    return Classification(config.label_smoothing, weights, loss)
+
+
+def choose_loss(config: TrainConfig, network: Network) -> TrainConfig:
+    """The settings with the loss that fits the network's scores where it is `auto`."""
+    lengths = network.scores == "lengths"
+    if config.loss == "auto":
+        config = config.model_copy(update={"loss": "margin" if lengths else "cross_entropy"})
+    if config.loss == "margin" and not lengths:
+        raise UsageError(f"the margin loss asks for lengths, and {config.model} gives logits", "use --loss auto")
+    if config.loss == "margin" and config.label_smoothing:
+        raise UsageError("label smoothing does not apply to the margin loss", "leave --label-smoothing out")
+    return config
 
 
 def training_loader(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, machine: Machine) -> Loader:

@@ -19,7 +19,7 @@ from neocog.core.registry import lookup
 from neocog.data.decode import DecodeOptions
 from neocog.data.preprocess import normalise
 from neocog.data.stream import find_pictures, stream
-from neocog.evaluate import Predictions, evaluating, summarise
+from neocog.evaluate import Predictions, evaluating, probabilities_of, summarise
 from neocog.export.bundle import ModelCard, read_bundle, read_card
 
 
@@ -116,6 +116,6 @@ class Run:
             autocast = torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16)
             with evaluating(network), torch.inference_mode(), autocast:
                 scores = network(images).float()
-            for path, row in zip(paths, scores.softmax(1).cpu().numpy(), strict=True):
+            for path, row in zip(paths, probabilities_of(network, scores).cpu().numpy(), strict=True):
                 best = int(row.argmax())
                 yield Prediction(path, card.classes[best], float(row[best]), row)

@@ -13,6 +13,7 @@ from neocog import metrics
 from neocog.app import settings
 from neocog.app.building import (
     build_network,
+    choose_loss,
     choose_preprocessing,
     evaluation_loader,
     make_task,
@@ -102,6 +103,7 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     resize, size = settings.decide_size(config, entry.spec, own, dataset.equal_size)
     config = settings.decide(config, dataset.channels, size)
     loaded, knobs = build_network(config, len(dataset.classes), dataset.channels, size)
+    config = choose_loss(config, loaded.network)
     machine.place(loaded.network)
     preprocessing = choose_preprocessing(own, resize, size, dataset)
     loader = training_loader(config, dataset, preprocessing, machine)

@@ -99,7 +99,10 @@ class TrainConfig(BaseModel):
         None, description="decay of an average of the weights, which is then what is evaluated and kept"
     )
 
-    # regularisation
+    # loss and regularisation
+    loss: Literal["auto", "cross_entropy", "margin"] = Field(
+        "auto", description="what is minimised; auto: margin for capsule networks, else cross-entropy"
+    )
     label_smoothing: Fraction = Field(0.0, description="share of the target given to all classes")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes weigh more in the loss"

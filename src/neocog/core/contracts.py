@@ -5,7 +5,7 @@ One alphabet of shapes: B pictures, C channels, H x W pixels, D embedding width,
 
 from abc import ABC
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class Network(nn.Module, ABC):
     min_size: int = 1  # the smallest H and W that give an output
     fixed_size: int | None = None  # networks whose dense layers fix H and W
     classifier: str = "fc"  # the child of `head` that makes the class scores
+    scores: Literal["logits", "lengths"] = "logits"  # lengths: each score is itself a belief, in 0..1
     auxiliary: nn.ModuleDict | None  # stage name -> head
     auxiliary_weight: float = 0.0  # of an auxiliary head's loss
 
@@ -90,6 +91,11 @@ class Network(nn.Module, ABC):
                 nn.init.zeros_(new.bias)
             head.set_submodule(self.classifier, new.to(old.weight.device, old.weight.dtype))
         self.num_classes = num_classes
+
+    def fit_weights(self, state: dict[str, Tensor]) -> list[str]:
+        """Changes in `state`, published weights under this network's keys, what belongs to another size of
+        picture, and says what it changed. Most networks have nothing of that kind."""
+        return []
 
 
 @dataclass

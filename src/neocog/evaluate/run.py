@@ -1,4 +1,4 @@
-"""A network's probabilities on pictures, computed as in use: eval mode, no gradients, one softmax in float32."""
+"""A network's probabilities on pictures, computed as in use: eval mode, no gradients, in float32."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from neocog.core.contracts import Batch
 from neocog.core.errors import DivergedError
@@ -19,6 +19,18 @@ class Outcome(NamedTuple):
     indices: NDArray[np.int64]  # (N,) row numbers in the data set
     probabilities: NDArray[np.float32]  # (N, K)
     labels: NDArray[np.int64]  # (N,) -1 where the class is not known
+
+
+def probabilities_of(network: nn.Module, scores: Tensor) -> Tensor:
+    """(B, K) float scores -> (B, K) probabilities that sum to 1.
+
+    Logits: their softmax. Lengths (capsules): each is the belief p that its class is there, whatever the others say.
+    Given that exactly one class is there, the classes stand to each other as the odds p / (1 - p); a softmax of
+    lengths would never be surer than e / (e + K - 1), 0.23 of ten classes.
+    """
+    if getattr(network, "scores", "logits") == "lengths":
+        scores = scores.logit(eps=1e-6)
+    return scores.softmax(dim=1)
 
 
 @contextmanager
@@ -55,7 +67,7 @@ def stream(network: nn.Module, batches: Iterable[Batch], *, autocast: torch.dtyp
                         f"the network's scores are not finite (pictures {batch.indices.tolist()[:3]}...)",
                         "train again with a smaller learning rate, or check the weights file",
                     )
-                probabilities = scores.softmax(dim=1).cpu().numpy()
+                probabilities = probabilities_of(network, scores).cpu().numpy()
             yield Outcome(batch.indices.cpu().numpy(), probabilities, batch.targets.cpu().numpy())
 
 

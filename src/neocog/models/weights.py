@@ -41,6 +41,7 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     - Another number of channels: the first convolution's filters are summed for grey, else repeated.
     - A tensor that differs only in axes of length 1, or a dense layer that was published as a convolution over
       its whole input, is reshaped.
+    - What belongs to another size of picture is fitted by the network itself (`Network.fit_weights`).
     - Batch norm's step counter may be missing (files before PyTorch 0.4.1) and is then 0.
 
     ModelFileError names the first few keys that are missing, unknown or of another shape.
@@ -53,6 +54,7 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
             theirs[key] = torch.zeros_like(ours[key])
     notes = _match_auxiliary(ours, theirs)
     _check_keys(entry, ours, theirs)
+    notes += network.fit_weights(theirs)
 
     classifiers = [key for key in ours if _is_classifier(key, network.classifier)]
     first = next((key for key, tensor in ours.items() if tensor.dim() == 4), None)
