@@ -14,7 +14,7 @@ import neocog
 from neocog.app import settings
 from neocog.app.machine import choose_machine, has_bf16
 from neocog.app.validating import validate
-from neocog.app.zoo import load_model
+from neocog.app.zoo import find_published, load_model, preprocessing_of
 from neocog.core.config import TrainConfig, load_config, seconds
 from neocog.core.errors import DataError, ModelFileError, UsageError
 from neocog.core.events import Events
@@ -142,6 +142,24 @@ def test_transfer_regimes(shapes: Path, tmp_path: Path, regime: str) -> None:
     assert regime == "probe" or set(after) - changed == statistics
     assert run.card.provenance["weights"] == str(weights)
     assert run.card.preprocessing.mean == Preprocessing().mean  # the weights', not the pictures'
+
+
+def test_how_pictures_reach_weights_that_come_as_a_file(tmp_path: Path) -> None:
+    cifar, photos = lookup("resnet20"), lookup("resnet50")
+    named = tmp_path / "resnet20-12fca82f.th"  # a published file, wherever it lies
+    named.touch()
+    assert preprocessing_of(cifar, str(named)) == cifar.spec.weights[0].preprocessing
+    own = tmp_path / "own.th"
+    own.touch()
+    assert preprocessing_of(cifar, str(own)) == Preprocessing(32, 32)  # no crop from a picture of 32 pixels
+    assert preprocessing_of(photos, str(own)) == Preprocessing(224, 256)
+
+
+def test_imagenet_means_the_best_weights_of_that_set() -> None:
+    assert find_published(lookup("resnet50"), "imagenet").tag == "imagenet1k_v2"
+    assert find_published(lookup("resnet50"), "resnet50.tv_in1k").tag == "imagenet1k_v1"
+    with pytest.raises(UsageError, match="it has cifar10"):
+        find_published(lookup("resnet20"), "imagenet")
 
 
 def test_grey_pictures_through_colour_weights(tmp_path: Path) -> None:

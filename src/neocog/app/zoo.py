@@ -24,6 +24,8 @@ from neocog.data.fetch import fetch
 from neocog.data.named import cache_folder
 from neocog.models.weights import adapt, recognise
 
+SMALL = 64  # pixels: networks for pictures like CIFAR's or MNIST's see the whole of them
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -84,10 +86,15 @@ def load_model(
 
 
 def preprocessing_of(entry: Entry, weights: str) -> Preprocessing:
-    """How pictures reach these weights. A file does not say: then ImageNet's way, at the network's own size."""
+    """How pictures reach these weights. A file does not say: then ImageNet's way, at the network's own size;
+    tiny pictures are not cropped."""
     published = find_published(entry, weights)
+    if published is None:  # a published file keeps its name, which holds a hash, wherever it lies
+        published = next((w for w in entry.spec.weights if w.url.endswith("/" + Path(weights).name)), None)
+    if published is not None:
+        return published.preprocessing
     size = entry.spec.input_shape[-1]
-    return published.preprocessing if published else Preprocessing(size, round(size * 256 / 224))
+    return Preprocessing(size, size if size < SMALL else round(size * 256 / 224))
 
 
 def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs: Mapping[str, Any]) -> Network:
@@ -111,8 +118,9 @@ def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs:
 def find_published(entry: Entry, weights: str) -> Weights | None:
     """The published weights that a word names; None where it is the path of a file."""
     tags = {tag: w for w in entry.spec.weights for tag in (w.tag, *w.aliases)}
-    if weights == "imagenet" and tags:
-        return entry.spec.weights[0]
+    for w in reversed(entry.spec.weights):  # the first is the best
+        if w.categories.startswith("imagenet"):
+            tags["imagenet"] = w
     if weights in tags:
         return tags[weights]
     if Path(weights).is_file():
@@ -121,8 +129,8 @@ def find_published(entry: Entry, weights: str) -> Weights | None:
         raise ModelFileError(
             f"the weights file {weights} does not exist", "give the path of a .safetensors or .pth file"
         )
-    have = f"it has {', '.join(['imagenet', *tags])}" if tags else "none are published for it"
-    hint = (did_you_mean(weights, ["imagenet", *tags]) if tags else "") or "give the path of a weights file"
+    have = f"it has {', '.join(tags)}" if tags else "none are published for it"
+    hint = (did_you_mean(weights, tags) if tags else "") or "give the path of a weights file"
     raise UsageError(f"{entry.spec.name} has no weights called {weights!r} ({have})", hint)
 
 

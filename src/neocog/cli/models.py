@@ -57,4 +57,5 @@ def details(row: dict[str, Any]) -> None:
                 for w in row["published"]
             ],
         )
-        line("", 'the first is what "imagenet" means; `--weights TAG` takes another')
+        first = 'the first is what "imagenet" means; ' if row["top1"] is not None else ""
+        line("", f"{first}`--weights NAME` takes one of these")
