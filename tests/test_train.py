@@ -279,6 +279,14 @@ def test_auxiliary_answers_add_their_share_of_the_loss() -> None:
     assert task.step(network, batch).loss.item() == pytest.approx(F.cross_entropy(network(x), targets).item())
 
 
+def test_a_network_hears_how_much_of_the_training_is_over(tmp_path: Path) -> None:
+    heard = []
+    network = Tiny()
+    network.schedule = heard.append  # type: ignore[method-assign]
+    trainer(tmp_path, network=network).fit()
+    assert heard == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_loss_by_hand() -> None:
     """Label smoothing, class weights and class shares against the definitions, written out."""
     scores = torch.tensor([[2.0, 0.0, -1.0], [0.5, 1.5, 0.0]], dtype=torch.float64)

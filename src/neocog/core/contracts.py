@@ -92,6 +92,9 @@ class Network(nn.Module, ABC):
             head.set_submodule(self.classifier, new.to(old.weight.device, old.weight.dtype))
         self.num_classes = num_classes
 
+    def schedule(self, progress: float) -> None:
+        """Told before each epoch how much of the training is over (0 at its start), for what changes with it."""
+
     def fit_weights(self, state: dict[str, Tensor]) -> list[str]:
         """Changes in `state`, published weights under this network's keys, what belongs to another size of
         picture, and says what it changed. Most networks have nothing of that kind."""

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from neocog.core.contracts import Network
 from neocog.core.registry import register
 from neocog.core.spec import Spec
+from neocog.layers.scaled_tanh import ScaledTanh
 
 SIDE = 32
 
@@ -37,13 +38,6 @@ CONNECTIONS = (
     # map 15: all
     ((0, 1, 2, 3, 4, 5),),
 )  # fmt: skip
-
-
-class ScaledTanh(nn.Module):
-    """1.7159 tanh(2x / 3), the paper's squashing function: +-1 is mapped to itself and bends most there."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 1.7159 * torch.tanh(x * (2 / 3))
 
 
 class PadTo(nn.Module):

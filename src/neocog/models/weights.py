@@ -62,9 +62,10 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
         had = theirs[classifiers[0]].shape[0]
         notes.append(f"new classifier for {network.num_classes} classes (the weights had {had})")
         theirs |= {key: ours[key] for key in classifiers}
-    if first is not None and theirs[first].dim() == 4 and theirs[first].shape[1] != network.in_channels:
+    # Not the network's channels but the filters': a depthwise first layer has filters of one channel.
+    if first is not None and theirs[first].dim() == 4 and theirs[first].shape[1] != ours[first].shape[1]:
         had = theirs[first].shape[1]
-        theirs[first] = other_channels(theirs[first], network.in_channels)
+        theirs[first] = other_channels(theirs[first], ours[first].shape[1])
         how = "summed" if network.in_channels == 1 else "repeated and rescaled"
         notes.append(f"first convolution's filters {how} for {network.in_channels} channels (the weights had {had})")
     adapted = {key: _reshaped(theirs[key], ours[key]) for key in ours}

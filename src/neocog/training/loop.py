@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neocog.core.contracts import Batch, Task
+from neocog.core.contracts import Batch, Network, Task
 from neocog.core.errors import DivergedError, Interrupted, ModelFileError
 from neocog.core.events import Events
 from neocog.core.files import write_atomic
@@ -73,6 +73,8 @@ class Trainer:
         progress = self.progress
         self.events.emit("epoch_started", epoch=progress.epoch, epochs=self.recipe.epochs)
         self.regime.enter(self.network, progress.epoch)
+        if isinstance(self.network, Network):
+            self.network.schedule(progress.epoch / self.recipe.epochs)
         last_save = started = time.monotonic()
         first_seen = progress.seen
         for batch in self.loader.epoch(progress.epoch, progress.batch):
