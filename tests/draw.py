@@ -67,7 +67,9 @@ def small_shape(network: Network) -> tuple[int, ...]:
         return (network.in_channels, network.fixed_size, network.fixed_size)
     if not network.stage_strides or network.stage_strides[0] == 0:
         return (network.in_channels,)
-    return (network.in_channels, 64, 80)
+    # Networks for small pictures keep large maps to their end.
+    size = max(64 if network.stage_strides[-1] > 8 else 32, network.min_size)
+    return (network.in_channels, size, size + 16)
 
 
 def pictures(n: int, shape: tuple[int, ...], seed: int = 1) -> Tensor:

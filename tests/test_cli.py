@@ -60,7 +60,7 @@ SMALL = ("--model", "mnist_fcn", "--epochs", 2, "--batch-size", 8, "--lr", 0.02)
 def test_train_predict_val_on_a_folder(neocog: Command, shapes: Path, tmp_path: Path) -> None:
     made = neocog("train", shapes, *SMALL, "--out", "run")
     assert made.code == 0, made.err
-    for word in ("42 in 3 classes", "19,", "fp32", "epoch", "95 % interval", "report.html"):
+    for word in ("42 in 3 classes", "19,", " threads, ", "epoch", "95 % interval", "report.html"):
         assert word in made.out
     files = {p.name for p in (tmp_path / "run").iterdir()}
     assert {"config.toml", "split.csv", "scan.json", "metrics.jsonl", "checkpoint.pt", "model", "predictions.csv",
@@ -279,6 +279,24 @@ def test_models_table_and_json(neocog: Command) -> None:
     assert {"perceptron", "mnist_convnet", "lenet5", "alexnet", "vgg16_bn", "squeezenet1_1"} <= {
         r["name"] for r in rows
     }
+
+
+def test_one_network_is_shown_with_its_paper_options_and_weights(neocog: Command) -> None:
+    shown = neocog("models", "resnet50").out
+    for fact in (
+        "Table 1",
+        "https://arxiv.org/abs/1512.03385",
+        "stride_on=3x3",
+        "imagenet1k_v2",
+        "11ad3fa6",
+        "models/resnet.py",
+    ):
+        assert fact in shown
+    [row] = json.loads(neocog("models", "resnet50", "--json").out)
+    tags = {published["tag"]: published for published in row["published"]}
+    assert tags["imagenet1k_v2"]["preprocessing"]["resize"] == 232
+    assert not tags["imagenet1k_v2"]["at_hand"]
+    assert "Table 1" not in neocog("models", "resnet*").out
 
 
 def test_check_prints_and_writes_what_it_found(neocog: Command, shapes: Path) -> None:

@@ -11,7 +11,8 @@ from draw import pictures, spread
 from judge import ODD, SHAPE, ours_with, outputs_of, theirs_drawn
 from neocog.core.registry import lookup, names
 
-SHARED = [name for name in names() if "torchvision" in lookup(name).key_maps]
+HERE = ("alexnet", "mobilenet_v2", "resnet", "squeezenet", "vgg")  # other families have tests of their own
+SHARED = [name for name in names() if lookup(name).build.__module__.rpartition(".")[2] in HERE]
 
 
 def stages_of(judge: nn.Module, name: str) -> list[nn.Module]:
@@ -69,8 +70,10 @@ def test_the_published_facts_are_torchvisions(name: str, torchvision: ModuleType
     spec = lookup(name).spec
     published = {w.name.lower(): w for w in torchvision.models.get_model_weights(name)}
     published.pop("imagenet1k_features", None)  # VGG-16 without a classifier, for other tasks
-    assert {w.tag for w in spec.weights} == set(published)
-    for ours in spec.weights:
+    from_torchvision = [w for w in spec.weights if "download.pytorch.org" in w.url]
+    assert {w.tag for w in from_torchvision} == set(published)
+    assert spec.weights[0].top1 == max(w.top1 for w in from_torchvision)
+    for ours in from_torchvision:
         theirs = published[ours.tag]
         scores, transforms = theirs.meta["_metrics"]["ImageNet-1K"], theirs.transforms()
         assert ours.url == theirs.url
@@ -116,3 +119,27 @@ def test_timm_names_resnets_tensors_as_torchvision_does(timm: ModuleType) -> Non
     x = pictures(2, SHAPE)
     with torch.no_grad():
         assert (network(x) - judge(x)).abs().max() < 1e-4
+
+
+def test_files_that_timm_names_are_timms(timm: ModuleType) -> None:
+    """Every tag of the whole zoo that has timm's form, network.weights, is the file and the preprocessing of timm."""
+    checked = 0
+    for name in names():
+        for ours in lookup(name).spec.weights:
+            for tag in (ours.tag, *ours.aliases):
+                if "." not in tag:
+                    continue
+                theirs = timm.get_pretrained_cfg(tag)
+                assert theirs is not None, tag
+                if theirs.url:  # some of torchvision's files timm keeps a copy of instead
+                    assert theirs.url.rpartition("/")[2] == ours.url.rpartition("/")[2], tag
+                checked += 1
+                if tag in ours.aliases:
+                    continue  # torchvision's file, described by torchvision
+                assert f"-{ours.sha256}" in ours.url
+                how = ours.preprocessing
+                assert (how.mean, how.std, how.interpolation) == (theirs.mean, theirs.std, theirs.interpolation), tag
+                assert (how.size, how.resize) == (theirs.input_size[1], int(theirs.input_size[1] / theirs.crop_pct)), (
+                    tag
+                )
+    assert checked > 10

@@ -101,6 +101,30 @@ def test_missing_unknown_and_misshapen_keys_are_named(state: dict[str, Tensor]) 
         adapt(ENTRY.build(), ENTRY, {**state, first: torch.zeros(())}, "neocog")
 
 
+def test_auxiliary_heads_may_be_absent_on_either_side() -> None:
+    entry = lookup("googlenet")
+    full, bare = entry.build(), entry.build(auxiliary=False)
+    assert bare.auxiliary is None
+    adapted, notes = adapt(bare, entry, full.state_dict(), "neocog")
+    assert notes == ["auxiliary heads of the weights left out"]
+    bare.load_state_dict(adapted, strict=True)
+    adapted, notes = adapt(full, entry, bare.state_dict(), "neocog")
+    assert notes == ["new auxiliary heads (the weights have none)"]
+    full.load_state_dict(adapted, strict=True)
+    fewer = entry.build(num_classes=7)
+    adapted, notes = adapt(fewer, entry, full.state_dict(), "neocog")
+    assert notes == ["new classifier for 7 classes (the weights had 1000)"]
+    fewer.load_state_dict(adapted, strict=True)
+
+
+def test_tensors_that_differ_in_axes_of_length_one_are_reshaped() -> None:
+    entry, network = lookup("squeezenet1_1"), drawn("squeezenet1_1", SHAPE)
+    state = network.state_dict()
+    flat = {key: tensor.squeeze() for key, tensor in state.items()}
+    adapted, _ = adapt(network, entry, flat, "neocog")
+    assert all(torch.equal(adapted[key], state[key]) for key in state)
+
+
 def test_weights_of_another_depth_are_refused() -> None:
     deep = drawn("resnet34", SHAPE).state_dict()
     entry = lookup("resnet18")

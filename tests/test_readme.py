@@ -85,4 +85,6 @@ def test_command(ready: Path, command: str) -> None:
 @pytest.mark.parametrize("code", [block for kind, block in BLOCKS if kind == "python"])
 def test_python(ready: Path, code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code.replace("epochs=10", "epochs=1"), str(README), "exec"), {})
-    assert "new.jpg" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for promised in ["new.jpg"] if "predict" in code else ["[2, 256, 56, 56]) 256", "[2, 1024]"]:
+        assert promised in printed
