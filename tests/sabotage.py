@@ -134,6 +134,41 @@ FAULTS = [
         "( 64,     11,     3,     2,  False,",
         "alexnet",
     ),
+    Fault(
+        "attention without its scale",
+        "layers/attention.py",
+        "attention(q, k, v)",
+        "attention(q, k, v, scale=1.0)",
+        "vit_b_32 or attention",
+    ),
+    Fault(
+        "capsules routed over the wrong axis",
+        "models/capsnet.py",
+        "logits.softmax(dim=2)",
+        "logits.softmax(dim=1)",
+        "capsnet",
+    ),
+    Fault(
+        "ConvNeXt's blocks without their scale",
+        "models/convnext.py",
+        "y = self.scale * self.project(",
+        "y = self.project(",
+        "convnext",
+    ),
+    Fault(
+        "Inception v3: 1x7 and 7x1 change places",
+        "models/inception_v3.py",
+        'f"1x1:{n} 1x7:{n} 7x1:192"',
+        'f"1x1:{n} 7x1:{n} 1x7:192"',
+        "inception_v3",
+    ),
+    Fault(
+        "NASNet: a row of the normal cell reads the other input",
+        "models/nasnet.py",
+        '("h", "avg",  "p", "none")',
+        '("p", "avg",  "p", "none")',
+        "nasnet",
+    ),
 ]
 
 
