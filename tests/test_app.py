@@ -155,6 +155,45 @@ def test_how_pictures_reach_weights_that_come_as_a_file(tmp_path: Path) -> None:
     assert preprocessing_of(photos, str(own)) == Preprocessing(224, 256)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("googlenet", {"dropout": "abc"}, "dropout = 'abc': input should be a valid number"),
+        ("googlenet", {"auxiliary": "maybe"}, "auxiliary = 'maybe'"),
+        ("capsnet", {"routing_rounds": 1.5}, "routing_rounds = 1.5"),
+        ("mobilenet_v2", {"padding": "valid"}, "'torch' or 'same'"),
+        ("resnet20", {"foo": 1}, "has no option 'foo'"),
+        ("resnet18", {"num_classes": 0}, "num_classes = 0 must be at least 1"),
+        ("resnet18", {"num_classes": 2.5}, "num_classes = 2.5"),
+        ("resnet18", {"in_channels": -3}, "in_channels = -3"),
+    ],
+)
+def test_options_of_another_type_are_refused(name: str, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        neocog.create_model(name, **options)
+
+
+def test_what_the_data_or_a_setting_decides_is_no_knob(shapes: Path, tmp_path: Path) -> None:
+    for knob, instead in {"num_classes": "the data", "in_channels": "--channels", "image_size": "--image-size"}.items():
+        with pytest.raises(UsageError, match=instead):
+            neocog.train(shapes, "vit_b_32", knobs={knob: 4}, out=tmp_path / "run")
+
+
+def test_weights_files_that_are_not_what_they_seem(tmp_path: Path) -> None:
+    state = neocog.create_model("squeezenet1_1").state_dict()
+    torch.save(neocog.create_model("squeezenet1_1"), tmp_path / "objects.pth")
+    torch.save(dict.fromkeys(state, torch.tensor(float("nan"))), tmp_path / "nan.pth")
+    torch.save(state, tmp_path / "other.pth")
+    for file, network, reason in (
+        ("objects", "squeezenet1_1", "holds Python objects"),
+        ("nan", "squeezenet1_1", "not finite"),
+        ("other", "vgg11", "other.pth: "),
+    ):
+        with pytest.raises(ModelFileError, match=reason) as caught:
+            neocog.create_model(network, weights=str(tmp_path / f"{file}.pth"))
+        assert file in str(caught.value)
+
+
 def test_imagenet_means_the_best_weights_of_that_set() -> None:
     assert find_published(lookup("resnet50"), "imagenet").tag == "imagenet1k_v2"
     assert find_published(lookup("resnet50"), "resnet50.tv_in1k").tag == "imagenet1k_v1"

@@ -297,6 +297,11 @@ def test_one_network_is_shown_with_its_paper_options_and_weights(neocog: Command
     assert tags["imagenet1k_v2"]["preprocessing"]["resize"] == 232
     assert not tags["imagenet1k_v2"]["at_hand"]
     assert "Table 1" not in neocog("models", "resnet*").out
+    for alias in ("inception_v1", "Inception-V1"):
+        assert "models/googlenet.py" in neocog("models", alias).out
+    best = json.loads(neocog("models", "--sort", "top1", "--json").out)
+    assert best[0]["top1"] == max(row["top1"] for row in best if row["top1"] is not None)
+    assert best[-1]["top1"] is None
 
 
 def test_check_prints_and_writes_what_it_found(neocog: Command, shapes: Path) -> None:

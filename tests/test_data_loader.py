@@ -114,6 +114,24 @@ def test_skipped_batches_are_not_computed(data: Dataset, monkeypatch: pytest.Mon
     assert list(loader.epoch(4, skip=len(loader))) == []
 
 
+def test_one_picture_left_over_joins_the_batch_before_it(data: Dataset) -> None:
+    """Only in training, and only one: batch norm cannot learn from a single value a channel."""
+    size = next(b for b in range(2, 40) if len(data) % b == 1)
+
+    def sizes(**options: object) -> list[int]:
+        loader = make(data, batch_size=size, **options)
+        found = [len(batch.indices) for batch in loader.epoch(0)]
+        assert len(found) == len(loader)
+        assert [len(b.indices) for b in loader.epoch(0, skip=len(loader) - 1)] == found[-1:]
+        return found
+
+    whole = len(data) // size
+    assert sizes(shuffle=True) == [size] * (whole - 1) + [size + 1]
+    assert sizes(shuffle=True, drop_last=True) == [size] * whole
+    assert sizes() == [size] * whole + [1]
+    assert len(list(make(data, batch_size=len(data) + 5, shuffle=True).epoch(0))) == 1
+
+
 def test_last_batch_can_be_dropped(data: Dataset) -> None:
     loader = make(data, batch_size=8, drop_last=True)
     assert len(loader) == len(list(loader.epoch(0))) == len(data) // 8

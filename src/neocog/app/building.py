@@ -20,12 +20,21 @@ from neocog.layers.init import initialise
 from neocog.tasks.classification import Classification, Loss, balanced_weights
 
 EVALUATION_BATCH = 64
+# What the data or a setting of its own decides.
+SETTINGS = {
+    "num_classes": "the classes are those of the data",
+    "in_channels": "use --channels",
+    "image_size": "use --image-size",
+}
 
 
 def knobs_of(config: TrainConfig, entry: Entry, size: int) -> dict[str, Any]:
     """The network's own options: those given, with the settings that only some networks take."""
     takes = inspect.signature(entry.build).parameters
     knobs: dict[str, Any] = dict(config.knobs)
+    for name, instead in SETTINGS.items():
+        if name in knobs:
+            raise UsageError(f"{name} is no --knob", instead)
     if config.dropout is not None:
         if "dropout" not in takes:
             raise UsageError(f"{entry.spec.name} has no dropout", "leave --dropout out")

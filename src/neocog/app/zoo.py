@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -76,8 +77,11 @@ def load_model(
         knobs = published.knobs | knobs
     network = build(entry, num_classes, in_channels, knobs)
     state = read_weights(path)
-    layout = recognise(entry, state)
-    state, notes = adapt(network, entry, state, layout)
+    try:
+        layout = recognise(entry, state)
+        state, notes = adapt(network, entry, state, layout)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error.cause}", error.hint) from None
     network.load_state_dict(state, strict=False)  # adapt has checked every key; only a new classifier is missing
     provenance = {"weights": str(path) if published is None else published.tag, "layout": layout}
     if published is not None:
@@ -103,16 +107,32 @@ def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs:
         arguments["num_classes"] = num_classes
     if in_channels is not None:
         arguments["in_channels"] = in_channels
+    check_options(entry, arguments)
     try:
         network = entry.build(**arguments)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise UsageError(f"{entry.spec.name} has no such option: {error}", "see its file in neocog/models") from None
     except ValueError as error:
         raise UsageError(f"{entry.spec.name}: {error}", "give another --knob or --image-size") from None
     assert isinstance(network, Network)
     return network
+
+
+def check_options(entry: Entry, given: dict[str, Any]) -> None:
+    """UsageError for an option that the builder does not have, or a value of another type than it says."""
+    name, known = entry.spec.name, inspect.signature(entry.build).parameters
+    for option, value in given.items():
+        if option not in known:
+            options = ", ".join(options_of(entry)) or "none"
+            hint = did_you_mean(option, known) or f"`neocog models {name}` shows them"
+            raise UsageError(f"{name} has no option {option!r} (it has {options})", hint)
+        try:
+            # Models in files have lists where Python has tuples.
+            strict = tuple(value) if isinstance(value, list) else value
+            TypeAdapter(known[option].annotation).validate_python(strict, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].lower()
+            raise UsageError(f"{name}: {option} = {value!r}: {reason}", f"`neocog models {name}` shows it") from None
+        if option in ("num_classes", "in_channels") and value < 1:
+            raise UsageError(f"{name}: {option} = {value} must be at least 1", "give a positive number")
 
 
 def find_published(entry: Entry, weights: str) -> Weights | None:
@@ -155,11 +175,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         with warnings.catch_warnings(action="ignore"):  # about old pickle protocols, which are read all the same
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error):  # torch names the first class or function that it will not load
+            cause, hint = "holds Python objects, not only tensors", "save the network's state_dict() and give that file"
+        else:
+            cause, hint = "is not a readable weights file", "download it again"
+        raise ModelFileError(f"{path} {cause}", hint) from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be read ({error.strerror or error})", "check the path") from None
     # What torch's restricted unpickler raises on bytes that are no pickle is whatever it stumbles over.
     except (
-        SafetensorError, pickle.UnpicklingError, struct.error, RuntimeError, EOFError, ValueError, LookupError,
+        SafetensorError, struct.error, RuntimeError, EOFError, ValueError, LookupError,
         AttributeError, TypeError,
     ) as error:  # fmt: skip
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
@@ -168,6 +194,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         state = state["state_dict"]
     if not (isinstance(state, dict) and state and all(isinstance(v, Tensor) for v in state.values())):
         raise ModelFileError(f"{path} holds no table of weights", "give a file that holds a state dict")
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelFileError(f"{path} holds numbers that are not finite ({key})", "give an undamaged file")
     return dict(state)
 
 

@@ -28,7 +28,9 @@ def models(
         hint = did_you_mean(pattern, list_models()) or "`neocog models` lists them all"
         raise UsageError(f"no network is called {pattern!r}", hint)
     if sort:
-        rows.sort(key=lambda row: (row[sort] is None, row[sort]))
+        known = [row for row in rows if row[sort] is not None]
+        known.sort(key=lambda row: row[sort], reverse=sort == "top1")  # the best first
+        rows = known + [row for row in rows if row[sort] is None]
     if json:
         as_json(rows)
         return

@@ -41,8 +41,11 @@ def register(spec: Spec, key_maps: Mapping[str, KeyMap] | None = None) -> Callab
 
 
 def names(pattern: str = "*") -> list[str]:
-    """Registered names that match a shell pattern (`resnet*`), in the order of registration."""
-    return [name for name in _entries if fnmatch.fnmatchcase(name, pattern.lower())]
+    """Registered names that match a shell pattern (`resnet*`), themselves or by an alias, in the order of
+    registration."""
+    wanted = pattern.lower().replace("-", "_")
+    spelt = {name: (name, *entry.spec.aliases) for name, entry in _entries.items()}
+    return [name for name in _entries if any(fnmatch.fnmatchcase(word, wanted) for word in spelt[name])]
 
 
 def lookup(name: str) -> Entry:

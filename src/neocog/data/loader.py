@@ -6,6 +6,7 @@ whole batches ahead; they travel to the device as 8 bits and become float there.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -69,15 +70,20 @@ class Loader:
         self._padded = self._padded_in_memory()
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Batches per epoch. In training one picture left over joins the batch before it: batch norm cannot
+        learn from one value a channel, which is all that is left where the last map is one pixel."""
         whole, rest = divmod(len(self.rows), self.batch_size)
+        if self.shuffle and rest == 1 and whole:
+            return whole
         return whole + (rest > 0 and not self.drop_last)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch without the first `skip`, which are not computed."""
         n = len(self.rows)
         order = seeding.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n, dtype=np.int64)
-        plan = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(skip, len(self))]
+        starts = [i * self.batch_size for i in range(len(self))]
+        end = len(self) * self.batch_size if self.drop_last else n
+        plan = [order[start:stop] for start, stop in pairwise([*starts, end])][skip:]
         pixels: Iterator[Tensor]
         if self._resident is not None:
             pixels = (self._pixels(epoch, positions) for positions in plan)
