@@ -111,7 +111,10 @@ def build(entry: Entry, num_classes: int | None, in_channels: int | None, knobs:
     try:
         network = entry.build(**arguments)
     except ValueError as error:
-        raise UsageError(f"{entry.spec.name}: {error}", "give another --knob or --image-size") from None
+        name, size = entry.spec.name, entry.spec.input_shape[-1]
+        sized = "image_size" in str(error)
+        hint = f"the paper's is --image-size {size}" if sized else f"`neocog models {name}` shows its options"
+        raise UsageError(f"{name}: {error}", hint) from None
     assert isinstance(network, Network)
     return network
 
