@@ -42,6 +42,12 @@ class Weights:
     aliases: tuple[str, ...] = ()
 
 
+def torchvision_v1(name: str, sha256: str, top1: float, top5: float, aliases: tuple[str, ...] = ()) -> Weights:
+    """torchvision's first ImageNet weights of the network that it calls `name`; their file name holds the hash."""
+    url = f"https://download.pytorch.org/models/{name}-{sha256}.pth"
+    return Weights("imagenet1k_v1", url, sha256, top1=top1, top5=top5, aliases=aliases)
+
+
 @dataclass(frozen=True)
 class Spec:
     """A network's facts. `params` and `macs` (multiply-accumulates of convolutions and matrix products,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from neocog.core.contracts import Network
 from neocog.core.registry import register
-from neocog.core.spec import Spec, Weights
+from neocog.core.spec import Spec, torchvision_v1
 from neocog.layers.conv import ConvNormAct
 from neocog.layers.dropout import Dropout
 from neocog.layers.init import initialise
@@ -136,16 +136,7 @@ def _register(depth: int, params: int, macs: int, sha256: str, top1: float, top5
         input_shape=(3, 224, 224),
         params=params,
         macs=macs,
-        weights=(
-            Weights(
-                tag="imagenet1k_v1",
-                url=f"https://download.pytorch.org/models/{name}-{sha256}.pth",
-                sha256=sha256,
-                top1=top1,
-                top5=top5,
-                aliases=(f"{name}.tv_in1k",),
-            ),
-        ),
+        weights=(torchvision_v1(name, sha256, top1, top5, (f"{name}.tv_in1k",)),),
     )
     register(spec, {"torchvision": FROM_TORCHVISION})(build)
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from neocog.core.contracts import Network
 from neocog.core.registry import KeyMap, register
-from neocog.core.spec import Spec, Weights
+from neocog.core.spec import Spec, torchvision_v1
 from neocog.layers.conv import replace_conv_classifier
 from neocog.layers.dropout import Dropout
 from neocog.models.keys import rename
@@ -155,15 +155,7 @@ def _spec(version: str, params: int, macs: int, sha256: str, top1: float, top5: 
         input_shape=(3, 224, 224),
         params=params,
         macs=macs,
-        weights=(
-            Weights(
-                tag="imagenet1k_v1",
-                url=f"https://download.pytorch.org/models/{name}-{sha256}.pth",
-                sha256=sha256,
-                top1=top1,
-                top5=top5,
-            ),
-        ),
+        weights=(torchvision_v1(name, sha256, top1, top5),),
     )
 
 
