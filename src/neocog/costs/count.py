@@ -1,9 +1,4 @@
-"""Parameters and multiply-accumulates of any module, without data and without allocating anything.
-
-The module is copied with its tensors replaced by shapes (PyTorch's meta device) and run once; PyTorch's
-FLOP counter watches the operators. It counts two operations per multiply-accumulate and sees convolutions
-and matrix products; what remains (norms, activations, pools, additions) is below 1 % in the networks here.
-"""
+"""Parameters and multiply-accumulates alone, for whoever needs no table; and any module as shapes without memory."""
 
 import copy
 from dataclasses import dataclass
@@ -11,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from neocog.core.contracts import Network
+from neocog.costs import formulas
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,35 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> Count:
     """
     twin = on_meta(module).eval()
     dtype = next((p.dtype for p in twin.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with MacCounter() as counter, torch.no_grad():
         twin(torch.empty(1, *input_shape, device="meta", dtype=dtype))
     if isinstance(twin, Network):
         twin.auxiliary = None
-    return Count(sum(p.numel() for p in twin.parameters()), counter.get_total_flops() // 2)
+    return Count(sum(p.numel() for p in twin.parameters()), counter.macs)
+
+
+class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the multiply-accumulates of all that runs inside it, forward and backward, on any device.
+
+    >>> with MacCounter() as counter:
+    ...     _ = torch.zeros(2, 3) @ torch.zeros(3, 4)
+    >>> counter.macs, counter.unknown
+    (24, set())
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = 0
+        self.unknown: set[str] = set()  # operators without a formula: with any, `macs` is partial
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        macs = formulas.macs(func, args, kwargs, out)
+        if macs is None:
+            self.unknown.add(formulas.name_of(func))
+        self.macs += macs or 0
+        return out
 
 
 def on_meta(module: nn.Module) -> nn.Module:
