@@ -21,10 +21,15 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 _FACES = {
     "list_models": "neocog.app.zoo",
     "create_model": "neocog.app.zoo",
+    "cost": "neocog.app.costing",
+    "receptive_field": "neocog.costs.cost",
+    "training_memory": "neocog.costs.memory",
     "train": "neocog.app.train",
     "Run": "neocog.app.run",
 }
-__all__ = ["Run", "__version__", "create_model", "list_models", "train"]
+__all__ = [
+    "Run", "__version__", "cost", "create_model", "list_models", "receptive_field", "train", "training_memory",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -63,13 +63,14 @@ def build_network(config: TrainConfig, num_classes: int, channels: int, size: in
     return loaded, knobs
 
 
-def check_size(name: str, network: Network, size: int) -> None:
+def check_size(name: str, network: Network, size: int, option: str = "--image-size {}") -> None:
+    """UsageError where the network does not take pictures of `size` pixels; `option` is how a size is given."""
     if network.fixed_size is not None and size != network.fixed_size:
         wanted = network.fixed_size
-        raise UsageError(f"{name} takes {wanted} x {wanted} pixels, not {size}", f"use --image-size {wanted}")
+        raise UsageError(f"{name} takes {wanted} x {wanted} pixels, not {size}", f"use {option.format(wanted)}")
     if size < network.min_size:
         least = network.min_size
-        raise UsageError(f"{name} needs at least {least} x {least} pixels, not {size}", f"use --image-size {least}")
+        raise UsageError(f"{name} needs at least {least} x {least} pixels, not {size}", f"use {option.format(least)}")
 
 
 def choose_preprocessing(own: Preprocessing | None, resize: int, size: int, dataset: Dataset) -> Preprocessing:

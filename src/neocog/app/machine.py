@@ -1,6 +1,7 @@
 """What this machine is good at: device, number format and memory layout, measured once and shown in every run."""
 
 import ctypes
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -83,3 +84,20 @@ def keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_trim_threshold, 2**30)
         libc.mallopt(m_mmap_threshold, 2**30)
+
+
+def available_memory(device: torch.device) -> tuple[int, str]:
+    """(bytes that are free for tensors now, whose they are)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0], f"free on {device_name(device)}"
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory(), "free for the GPU"
+    free = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if sys.platform == "linux":
+        lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+        free = [int(lines["MemAvailable"].split()[0]) * 1024]
+        # A container may have less than its host.
+        limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+        if limit.is_file() and limit.read_text().strip() != "max":
+            free.append(max(int(limit.read_text()) - int(used.read_text()), 0))
+    return min(free), "free on this machine"

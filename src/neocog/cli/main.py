@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": "Label pictures: class, probability, file name.",
     "resume": "Continue a stopped run exactly where it stopped.",
     "check": "Audit a data set: what is there, what would be left out.",
+    "cost": "See what networks cost before training: layers, memory, parameters, MACs, receptive fields.",
     "models": "List the networks: parameters, cost, input, published accuracy.",
     "data": "List and download named data sets.",
     "demo": "Train on the built-in digits and name the report.",

@@ -1,15 +1,18 @@
 """Parameters and multiply-accumulates alone, for whoever needs no table; and any module as shapes without memory."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from neocog.core.contracts import Network
 from neocog.costs import formulas
+from neocog.costs.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def count(module: nn.Module, input_shape: tuple[int, ...]) -> Count:
     return Count(sum(p.numel() for p in twin.parameters()), counter.macs)
 
 
-class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class MacCounter(Watch):
     """Counts the multiply-accumulates of all that runs inside it, forward and backward, on any device.
 
     >>> with MacCounter() as counter:
@@ -45,7 +48,7 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.macs = 0
         self.unknown: set[str] = set()  # operators without a formula: with any, `macs` is partial
 
@@ -57,6 +60,25 @@ class MacCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.unknown.add(formulas.name_of(func))
         self.macs += macs or 0
         return out
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Modules that are built inside have no memory, and nothing is drawn for their weights."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    """PyTorch would import its compiler for random numbers on the meta device: a second and 90 MB for nothing."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta:
+                return tensor
+        return func(*args, **kwargs)
 
 
 def on_meta(module: nn.Module) -> nn.Module:

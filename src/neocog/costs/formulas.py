@@ -154,7 +154,8 @@ NONE = _POOLS | _READS | _COPIES | _UNMARKED | {
     "replication_pad2d", "replication_pad3d", "reflection_pad2d_backward", "replication_pad2d_backward",
     "_unsafe_view", "_reshape_copy", "as_strided", "im2col", "col2im", "pixel_shuffle", "pixel_unshuffle",
     "native_channel_shuffle", "slice_backward", "select_backward", "expand_copy", "slice_scatter", "select_scatter",
-    "unsafe_split", "unsafe_split_with_sizes", "split_with_sizes_copy", "meshgrid", "_local_scalar_dense", "item", "unfold_backward",
+    "unsafe_split", "unsafe_split_with_sizes", "split_with_sizes_copy", "meshgrid", "_local_scalar_dense", "item",
+    "unfold_backward",
     # picking
     "embedding", "embedding_dense_backward", "index", "index_select", "index_put", "index_add", "index_fill",
     "gather", "scatter", "scatter_add", "masked_select", "masked_scatter", "take", "sort", "topk", "nonzero",

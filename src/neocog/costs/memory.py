@@ -18,10 +18,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from neocog.core.errors import UsageError, did_you_mean
 from neocog.costs import formulas
+from neocog.costs.watch import Watch
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 
@@ -160,11 +160,11 @@ class _Step:
         return tensor
 
 
-class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Live(Watch):
     """The bytes of all storages that are alive, by what they are for."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.known: dict[int, tuple[str, int]] = {}  # storage -> (kind, bytes)
         self.bytes = dict.fromkeys((*KINDS, "rest"), 0)
         self.peak, self.at_peak = 0, dict(self.bytes)

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from neocog.costs import follow, formulas
+from neocog.costs import follow, formulas, shapes
 from neocog.costs.paths import describe
 from neocog.costs.table import ReceptiveField, Row, Shape, Window
+from neocog.costs.watch import Watch
 
 
 @dataclass
@@ -45,12 +45,12 @@ class Frame:
     has_layers: bool = False
 
 
-class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Trace(Watch):
     """Collects `rows` while a module runs inside `watching`. `pixels`: the picture's length along each axis whose
     receptive field is followed."""
 
     def __init__(self, root: nn.Module, pixels: Sequence[int], device: torch.device) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.root, self.pixels, self.device = root, tuple(pixels), device
         self.rows: list[Row] = []
         self.notes: dict[str, None] = {}
@@ -143,7 +143,8 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         if self.device.type == "meta":  # tensors that are no parameter, buffer or input may still be real
             args, kwargs = pytree.tree_map_only(Tensor, _to_meta, (args, kwargs))
-        out = func(*args, **kwargs)
+        out = shapes.quick(func, args, kwargs) if self.device.type == "meta" else None
+        out = func(*args, **kwargs) if out is None else out
         follow.follow(func, args, kwargs, out, self.pixels, self._misaligned)
         if self.frames:
             self.frames[-1].items.append(self._operator(func, args, kwargs, out))
@@ -157,10 +158,12 @@ class Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
         held = {t.untyped_storage()._cdata for t in inputs}
         macs = formulas.macs(func, args, kwargs, out)
+        # The indices of a max pool are no layer's output; only its backward reads them.
+        new = outputs[:1] if func._opname.endswith("_with_indices") else outputs
         return Operator(
             name=func._opname.strip("_"), in_shape=_shape(inputs[0] if inputs else None),
             out=outputs[0] if outputs else None, macs=macs or 0, other_ops=formulas.other_ops(func, args, out),
-            written=sum(t.numel() * t.element_size() for t in outputs if t.untyped_storage()._cdata not in held),
+            written=sum(t.numel() * t.element_size() for t in new if t.untyped_storage()._cdata not in held),
             params=[t for t in inputs if isinstance(t, nn.Parameter)],
             window=_window(func, args), unknown=formulas.name_of(func) if macs is None else "",
         )  # fmt: skip

@@ -1,5 +1,8 @@
-"""A run's report: plain data in, one self-contained HTML page out."""
+"""A run's report and a network's costs: plain data in, one self-contained HTML page out."""
 
+from neocog.report.cost_model import CostNetwork, CostPage, CostRow, CostTraining, ZooPoint
+from neocog.report.cost_page import render_cost
+from neocog.report.cost_pictures import bars_picture, zoo_picture
 from neocog.report.model import (
     ClassCount,
     ConfusedPair,
@@ -20,6 +23,10 @@ from neocog.report.page import render
 __all__ = [
     "ClassCount",
     "ConfusedPair",
+    "CostNetwork",
+    "CostPage",
+    "CostRow",
+    "CostTraining",
     "DataFacts",
     "Epoch",
     "Evaluation",
@@ -31,5 +38,9 @@ __all__ = [
     "Setting",
     "Stage",
     "TrainingFacts",
+    "ZooPoint",
+    "bars_picture",
     "render",
+    "render_cost",
+    "zoo_picture",
 ]

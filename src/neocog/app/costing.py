@@ -1,0 +1,235 @@
+"""What a network costs, by name, run folder or module: its table, its training memory, its time on this machine."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neocog.app.building import SETTINGS, check_size
+from neocog.app.folder import is_run
+from neocog.app.machine import Machine, available_memory, choose_machine
+from neocog.app.run import Run
+from neocog.app.settings import make_regime
+from neocog.app.zoo import build
+from neocog.core.config import TrainConfig
+from neocog.core.contracts import Network, WithAuxiliary
+from neocog.core.errors import UsageError
+from neocog.core.registry import lookup
+from neocog.core.spec import Spec
+from neocog.costs.cost import cost as cost_of_module
+from neocog.costs.cost import cost_of
+from neocog.costs.count import on_meta, shapes_only
+from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
+from neocog.costs.table import CostTable, Shape
+from neocog.training.optimizer import make_optimizer, parameter_groups
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+STEPS, WARM_UP = 4, 1
+LATE = 10**6  # an epoch in which everything that ever learns does
+
+
+def cost(
+    module: nn.Module | str, input_shape: Shape | Sequence[Shape] | None = None, *, num_classes: int | None = None,
+    knobs: Mapping[str, Any] | None = None, dtype: torch.dtype | None = None, **more: Any,
+) -> CostTable:  # fmt: skip
+    """What a network costs, layer by layer: a `torch.nn.Module`, the name of a network, or a run's folder.
+
+    `input_shape`: (C, H, W) without the batch (default: (3, 224, 224), the named network's own, or the run's).
+    `num_classes`, `knobs`: of a named network. `more`: for a module, see `neocog.costs.cost.cost`. Nothing is
+    allocated for a named network. UsageError where it does not run on this input.
+    """
+    if isinstance(module, nn.Module):
+        shape = (3, 224, 224) if input_shape is None else input_shape
+        return cost_of_module(module, shape, dtype=dtype, **more)
+    planned = plan(module, _one(input_shape), num_classes, knobs)
+    return cost_of(planned.network, planned.input_shape, dtype=dtype, name=planned.name)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A network of shapes alone, and the picture it is meant for."""
+
+    name: str
+    spec: Spec
+    network: Network
+    input_shape: Shape
+    build: Callable[[], Network]  # the same with real weights
+
+
+def plan(
+    name: str, input_shape: Shape | None = None, num_classes: int | None = None,
+    knobs: Mapping[str, Any] | None = None,
+) -> Planned:  # fmt: skip
+    """A named network, or that of a run folder, on the meta device."""
+    if is_run(Path(name)):
+        if num_classes is not None or knobs:
+            raise UsageError(f"{name} is a run, whose network is settled", "leave --classes and --knob out")
+        card = Run.open(name).card
+        entry, options, size = lookup(card.model), dict(card.knobs), card.preprocessing.size
+        classes, shape = len(card.classes), input_shape or (card.in_channels, size, size)
+    else:
+        entry, options = lookup(name), dict(knobs or {})
+        for option in options.keys() & SETTINGS:
+            raise UsageError(f"{option} is no --knob", "use --classes and --input")
+        classes, shape = num_classes or entry.spec.num_classes, input_shape or entry.spec.input_shape
+    if len(shape) != len(entry.spec.input_shape):
+        wanted = ",".join(str(n) for n in entry.spec.input_shape)
+        raise UsageError(f"{entry.spec.name} does not take inputs of {_by(shape)}", f"give {wanted}, for instance")
+    channels = None if len(shape) == 1 else shape[0]
+    if (
+        len(shape) == 3
+        and "image_size" in inspect.signature(entry.build).parameters
+        and shape != entry.spec.input_shape
+    ):
+        options["image_size"] = shape[1]
+
+    def make() -> Network:
+        return build(entry, classes, channels, options)
+
+    with shapes_only():
+        network = make()
+    if len(shape) == 3:
+        for size in shape[1:]:
+            check_size(entry.spec.name, network, size, f"--input {shape[0]},{{0}},{{0}}")
+    return Planned(name if is_run(Path(name)) else entry.spec.name, entry.spec, network, shape, make)
+
+
+@dataclass(frozen=True)
+class TrainingCost:
+    """A training step's memory, and whether it fits into `limit`. Bytes and seconds."""
+
+    memory: TrainingMemory
+    optimizer: str
+    precision: str
+    regime: str
+    limit: int
+    limit_name: str
+    largest_batch: int
+    seconds_per_step: float | None = None
+    pictures: int | None = None
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.peak <= self.limit
+
+    @property
+    def seconds_per_epoch(self) -> float | None:
+        if self.seconds_per_step is None or self.pictures is None:
+            return None
+        return self.seconds_per_step * -(-self.pictures // self.memory.batch)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What `neocog cost` says of one network."""
+
+    table: CostTable
+    spec: Spec
+    training: TrainingCost | None = None
+
+    def folded(self, depth: int) -> "Cost":
+        return replace(self, table=self.table.fold(depth))
+
+    def to_dict(self) -> dict[str, Any]:
+        step = self.training
+        if step is None:
+            return self.table.to_dict() | {"training": None}
+        facts = asdict(step) | {"fits": step.fits, "seconds_per_epoch": step.seconds_per_epoch}
+        return self.table.to_dict() | {"training": facts}
+
+
+def answer(
+    name: str, *, input_shape: Shape | None = None, num_classes: int | None = None,
+    knobs: Mapping[str, Any] | None = None, dtype: str = "float32", training: TrainConfig | None = None,
+    limit: int | None = None, pictures: int | None = None,
+) -> Cost:  # fmt: skip
+    """The table of a named network or run, and with `training` what such a step takes here."""
+    if dtype not in DTYPES:
+        raise UsageError(f"there is no dtype called {dtype!r}", f"use one of {', '.join(DTYPES)}")
+    planned = plan(name, input_shape, num_classes, knobs)
+    step = None
+    if training is not None:
+        step = training_cost(planned, training, choose_machine(training), limit=limit, pictures=pictures)
+    table = cost_of(planned.network, planned.input_shape, dtype=getattr(torch, dtype), name=planned.name)
+    return Cost(table, planned.spec, step)
+
+
+def training_cost(
+    planned: Planned, config: TrainConfig, machine: Machine, *, limit: int | None = None, pictures: int | None = None
+) -> TrainingCost:  # fmt: skip
+    """The memory of `config`'s step, the largest batch within `limit` bytes (default: what is free here), and, for
+    `pictures` an epoch, the seconds it takes, measured over a few steps with numbers for pictures."""
+    network = on_meta(planned.network)
+    make_regime(config).enter(network, LATE)
+    free, name = available_memory(machine.device)
+
+    @cache
+    def step(batch: int) -> TrainingMemory:
+        return training_memory(
+            network, planned.input_shape, batch=batch, optimizer=_optimizer(config), bf16=machine.bf16,
+            accumulate=min(config.accumulate, 2), device="cuda" if machine.device.type == "cuda" else "cpu",
+        )  # fmt: skip
+
+    limit, name = (free, name) if limit is None else (limit, "given")
+    return TrainingCost(
+        step(config.batch_size), config.optimizer, "bf16" if machine.bf16 else "fp32", config.regime, limit, name,
+        largest_batch(lambda batch: step(batch).peak, limit, config.batch_size),
+        None if pictures is None else seconds_per_step(planned, config, machine), pictures,
+    )  # fmt: skip
+
+
+def _optimizer(config: TrainConfig) -> Callable[[list[nn.Parameter]], torch.optim.Optimizer]:
+    def make(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        groups = parameter_groups([("all", parameters)], config.weight_decay)
+        return make_optimizer(config.optimizer, groups, 1e-3, config.momentum)
+
+    return make
+
+
+def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) -> float:
+    """The median of a few real steps on random pictures: forward, backward, update; nothing is loaded or decoded."""
+    with torch.random.fork_rng():
+        network = planned.build()
+    machine.place(network)
+    make_regime(config).enter(network, LATE)
+    device = machine.device
+    optimizer = _optimizer(config)([p for p in network.parameters() if p.requires_grad])
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(config.batch_size, *planned.input_shape, generator=generator).to(device)
+    if machine.channels_last and x.ndim == 4:
+        x = x.to(memory_format=torch.channels_last)
+    labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+    times = []
+    for _ in range(WARM_UP + STEPS):
+        started = time.monotonic()
+        with torch.autocast(device.type, torch.bfloat16, enabled=machine.bf16):
+            outputs = network(x)
+            answers = [outputs.scores, *outputs.auxiliary] if isinstance(outputs, WithAuxiliary) else [outputs]
+            loss = torch.stack([F.cross_entropy(scores, labels) for scores in answers]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        loss.item()  # waits for the device
+        times.append(time.monotonic() - started)
+    return median(times[WARM_UP:])
+
+
+def _one(shape: Shape | Sequence[Shape] | None) -> Shape | None:
+    if shape is None:
+        return None
+    sizes = tuple(n for n in shape if isinstance(n, int))
+    if len(sizes) != len(shape):
+        raise UsageError(f"{shape!r} is no input shape of a named network", "give (channels, height, width)")
+    return sizes
+
+
+def _by(shape: Shape) -> str:
+    return " x ".join(str(n) for n in shape)
