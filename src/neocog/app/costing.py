@@ -4,7 +4,6 @@ import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -162,27 +161,46 @@ def answer(
     return Cost(table, planned.spec, step)
 
 
+class StepMemory:
+    """The memory of a step of `config`, by the size of its batch."""
+
+    def __init__(self, network: Network, input_shape: Shape, config: TrainConfig, machine: Machine) -> None:
+        self.network = on_meta(network)
+        make_regime(config).enter(self.network, LATE)
+        self.input_shape, self.config, self.machine = input_shape, config, machine
+        self.known: dict[int, TrainingMemory] = {}
+
+    def __call__(self, batch: int) -> TrainingMemory:
+        if batch not in self.known:
+            self.known[batch] = training_memory(
+                self.network, self.input_shape, batch=batch, optimizer=_optimizer(self.config),
+                bf16=self.machine.bf16, accumulate=min(self.config.accumulate, 2),
+                device="cuda" if self.machine.device.type == "cuda" else "cpu",
+            )  # fmt: skip
+        return self.known[batch]
+
+    def largest(self, limit: int) -> int:
+        """The largest batch that fits into `limit` bytes; 0 where none does."""
+        return largest_batch(lambda batch: self(batch).peak, limit, self.config.batch_size)
+
+    def about(self, limit: int) -> int:
+        """`largest`, from the line through two batches."""
+        batch = self.config.batch_size
+        one, two = self(batch).peak, self(2 * batch).peak
+        return max(int(batch + (limit - one) / max((two - one) / batch, 1)), 0)
+
+
 def training_cost(
     planned: Planned, config: TrainConfig, machine: Machine, *, limit: int | None = None, pictures: int | None = None
 ) -> TrainingCost:  # fmt: skip
     """The memory of `config`'s step, the largest batch within `limit` bytes (default: what is free here), and, for
     `pictures` an epoch, the seconds it takes, measured over a few steps with numbers for pictures."""
-    network = on_meta(planned.network)
-    make_regime(config).enter(network, LATE)
+    step = StepMemory(planned.network, planned.input_shape, config, machine)
     free, name = available_memory(machine.device)
-
-    @cache
-    def step(batch: int) -> TrainingMemory:
-        return training_memory(
-            network, planned.input_shape, batch=batch, optimizer=_optimizer(config), bf16=machine.bf16,
-            accumulate=min(config.accumulate, 2), device="cuda" if machine.device.type == "cuda" else "cpu",
-        )  # fmt: skip
-
     limit, name = (free, name) if limit is None else (limit, "given")
     return TrainingCost(
         step(config.batch_size), config.optimizer, "bf16" if machine.bf16 else "fp32", config.regime, limit, name,
-        largest_batch(lambda batch: step(batch).peak, limit, config.batch_size),
-        None if pictures is None else seconds_per_step(planned, config, machine), pictures,
+        step.largest(limit), None if pictures is None else seconds_per_step(planned, config, machine), pictures,
     )  # fmt: skip
 
 

@@ -19,7 +19,8 @@ from neocog.app.building import (
     make_task,
     training_loader,
 )
-from neocog.app.machine import Machine, choose_machine
+from neocog.app.costing import StepMemory
+from neocog.app.machine import Machine, available_memory, choose_machine
 from neocog.app.reporting import write_report
 from neocog.app.run import Run
 from neocog.app.zoo import Loaded, preprocessing_of
@@ -129,8 +130,7 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     recipe = settings.make_recipe(config, bf16=machine.bf16)
     trainer = Trainer(loaded.network, task, loader, regime, recipe, folder=folder, validate=validate, events=events)
     session = Session(config, folder, dataset, loaded, knobs, preprocessing, machine, trainer, events)
-    head = min(config.head_epochs, config.epochs) if config.regime == "full" else 0
-    announce(session, head * first + (config.epochs - head) * later)
+    announce(session, first, later)
     return session
 
 
@@ -156,8 +156,9 @@ def open_data(config: TrainConfig, resize: int, channels: int | None, events: Ev
     return dataset.with_channels(channels or (1 if dataset.grey else 3))
 
 
-def announce(session: Session, predicted_seconds: float) -> None:
-    """The first lines of a run: what was found, what was chosen, what it will cost."""
+def announce(session: Session, first: float, later: float) -> None:
+    """The first lines of a run: what was found, what was chosen, what it will cost. `first` and `later`: seconds of
+    an epoch while only the head learns, and after."""
     data, config, network, pre = session.dataset, session.config, session.loaded.network, session.preprocessing
     sizes = ", ".join(f"{name} {len(data.rows(name)):,}" for name in ("train", "val", "test"))
     excluded = len(data.scan.excluded)
@@ -180,16 +181,46 @@ def announce(session: Session, predicted_seconds: float) -> None:
     for remark in session.loaded.notes:
         session.note("weights", remark)
     session.note("machine", session.machine.describe())
+    announce_memory(session, shape)
+    assert config.epochs is not None
+    head = min(config.head_epochs, config.epochs) if config.regime == "full" else 0
+    predicted = head * first + (config.epochs - head) * later
+    each = [duration(seconds) for seconds, epochs in ((first, head), (later, config.epochs - head)) if epochs]
     batches = len(session.trainer.loader)
     session.note(
         "training",
         f"{config.epochs} x {batches:,} batches of {config.batch_size}, {config.optimizer}, "
-        f"rate {config.lr:g} {config.schedule}, augmentation {config.augment}; about {duration(predicted_seconds)}",
+        f"rate {config.lr:g} {config.schedule}, augmentation {config.augment}; "
+        f"about {', then '.join(each)} an epoch, {duration(predicted)} in all",
     )
 
 
+def announce_memory(session: Session, shape: tuple[int, ...]) -> None:
+    """What a step needs beside the pictures that are held in memory, and what would fit."""
+    config = session.config
+    step = StepMemory(session.loaded.network, shape, config, session.machine)
+    peak = step(config.batch_size).peak
+    free, where = available_memory(session.machine.device)
+    session.note(
+        "memory", f"{size(peak)} for a step of {config.batch_size} pictures; {size(free)} {where}, enough for about "
+        f"{rounded(step.about(free)):,} pictures a step",
+    )  # fmt: skip
+    if peak > free:
+        session.note("warning", "a step will not fit into memory: use a smaller --batch-size or --image-size")
+
+
+def rounded(number: int) -> int:
+    """To two digits: 164782 is about 160000."""
+    return int(float(f"{number:.2g}"))
+
+
+def size(value: float) -> str:
+    """Bytes for people: 42 MiB, 1.3 GiB."""
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
 def duration(value: float) -> str:
-    """Seconds for people: 42 s, 3 min, 2.5 h."""
+    """Seconds for people: 1.3 s, 42 s, 3 min, 2.5 h."""
     if value < 100:
-        return f"{value:.0f} s"
+        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"

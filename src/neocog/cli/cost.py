@@ -118,7 +118,7 @@ def rows_of(found: Any, wide: bool) -> None:
 def cells(row: Any, wide: bool) -> list[Any]:
     field = row.field
     shown: list[Any] = [
-        row.name, row.kind or f"{row.calls} layers", window(row), by(row.out_shape), round(row.memory_kib, 1),
+        row.name, row.kind or f"{row.calls} layers", window(row), by(row.out_shape), tenth(row.memory_kib),
         row.params, row.macs, "" if field is None else by(field.largest), pair(row.stride),
     ]  # fmt: skip
     if row.unknown:
@@ -126,9 +126,13 @@ def cells(row: Any, wide: bool) -> list[Any]:
     if wide:
         shown += [
             pair(row.offset), "" if field is None else by(field.smallest), by(row.in_shape),
-            round(row.written_kib, 1), row.other_ops, row.calls,
+            tenth(row.written_kib), row.other_ops, row.calls,
         ]  # fmt: skip
     return shown
+
+
+def tenth(kib: float) -> float:
+    return round(kib, 1 if kib >= 1 else 3)
 
 
 def by(sizes: Sequence[Any]) -> str:

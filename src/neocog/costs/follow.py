@@ -4,6 +4,7 @@ An operator without a rule here loses the field, and the table says at which one
 only compute with each number need no rule of their own: PyTorch marks them as pointwise.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ Rule = Callable[["Call", "Tracked"], Paths]
 
 _RULES: dict[str, Rule] = {}
 _NAME = "_neocog_field"  # the attribute of a tensor that holds its Field
-_BASE = "_neocog_base"  # of a view: the tensor whose memory it shows
+_FAMILY = "_neocog_family"  # all tensors that show the same memory
 
 
 class Call:
@@ -89,7 +90,7 @@ def follow(
     inputs = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     if func.is_view and inputs:
         for tensor in outputs:
-            setattr(tensor, _BASE, getattr(inputs[0], _BASE, inputs[0]))
+            _alias(inputs[0], tensor)
     if not outputs or not any(hasattr(t, _NAME) for t in inputs):
         return
     if func._opname in _FRESH:
@@ -101,9 +102,22 @@ def follow(
         before = field_of(tensor)
         for same in outputs if func._opname not in _PIECES else [tensor]:
             setattr(same, _NAME, field)
-        base = getattr(tensor, _BASE, None)
-        if func._schema.is_mutable and base is not None and base is not tensor and field != before:
-            setattr(base, _NAME, tuple(func._opname for _ in pixels))  # written in parts, which is not followed
+        if func._schema.is_mutable and field != before:
+            for other in _aliases(tensor):  # it was written in parts, which is not followed
+                setattr(other, _NAME, tuple(str(func._opname) for _ in pixels))
+
+
+def _alias(base: Tensor, view: Tensor) -> None:
+    """`view` shows the memory of `base`, and of all that `base` shows."""
+    family = getattr(base, _FAMILY, None) or [weakref.ref(base)]
+    family.append(weakref.ref(view))
+    setattr(base, _FAMILY, family)
+    setattr(view, _FAMILY, family)
+
+
+def _aliases(tensor: Tensor) -> list[Tensor]:
+    family = (member() for member in getattr(tensor, _FAMILY, ()))
+    return [other for other in family if other is not None and other is not tensor]
 
 
 def _axis(call: Call, axis: int, number: int, misaligned: Callable[[str], None]) -> Axis:
@@ -192,16 +206,16 @@ def _convolution(call: Call, tracked: Tracked) -> Paths:
             kernel, _each(named["stride"], n), _each(named["padding"], n), _each(named["dilation"], n), strict=True
         )
     ]
-    paths = tracked.first
-    return _mixed_channels(_windows(paths, len(call.shape) - n, call.shape[-n:], reaches), call, 1)
+    paths = _mixed_channels(tracked.first, call)
+    return _windows(paths, len(call.shape) - n, call.shape[-n:], reaches)
 
 
-def _mixed_channels(paths: Paths, call: Call, dim: int) -> Paths:
-    """Every output channel reads all input channels (of its group)."""
+def _mixed_channels(paths: Paths, call: Call) -> Paths:
+    """Every output channel reads all input channels, of its group."""
     for path in paths:
-        if path.related(dim):
+        if path.related(1) and call.named["groups"] != 1:
             raise FieldLost
-        yield path.resized(dim, call.shape[dim], STRAIGHT, STRAIGHT)
+        yield path.mixed([1], call.pixels).resized(1, call.shape[1], STRAIGHT, STRAIGHT)
 
 
 @rule("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d", "max_pool3d", "max_pool1d", "avg_pool1d",

@@ -45,6 +45,8 @@ def support(module: nn.Module, input_shape: Shape, layer: str | None = None) -> 
         unit = tuple(min(n // 2 + shift, n - 1) for n in output.shape)
         (gradient,) = torch.autograd.grad(output[unit], x, retain_graph=True)
         places = gradient[0].abs().sum(0).nonzero()
+        if len(places) == 0:  # a unit that sees only padding
+            continue
         low, high = places.amin(0).tolist(), places.amax(0).tolist()
         extents = [max(e, b - a + 1) for e, a, b in zip(extents, low, high, strict=True)]
         bordered |= any(a == 0 or b == n - 1 for a, b, n in zip(low, high, x.shape[2:], strict=True))

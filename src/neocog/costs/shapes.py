@@ -1,7 +1,7 @@
 """Results of common operators on the meta device, without PyTorch's own Python code for them.
 
-PyTorch answers the same for each of these, but some of its answers load its compiler: a second and 90 MB before the
-first table. What is not listed, or unusual (types that mix, sizes that do not fit), is left to PyTorch: None.
+PyTorch's kernels answer the same, but on the meta device some of its answers load its compiler: a second and 90 MB
+before the first table. What is not listed, or unusual (types that mix, sizes that do not fit), is left to PyTorch.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,6 +27,10 @@ def _like(x: Tensor) -> Tensor:
 
 def _same(x: Tensor, *_: Any) -> Tensor | None:
     return _like(x) if x.is_floating_point() else None
+
+
+def _fresh(x: Tensor, *_: Any) -> Tensor | None:
+    return x.new_empty(x.shape) if x.is_floating_point() else None
 
 
 def _itself(x: Tensor, *_: Any) -> Tensor:
@@ -174,8 +178,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
         (
             aten.relu.default, aten.gelu.default, aten.silu.default, aten.tanh.default, aten.sigmoid.default,
             aten.hardsigmoid.default, aten.hardswish.default, aten.hardtanh.default, aten.mul.Scalar,
-            aten.add.Scalar, aten.pow.Tensor_Scalar, aten._safe_softmax.default, aten._softmax.default,
-            aten.ones_like.default, aten.zeros_like.default,
+            aten.add.Scalar, aten.pow.Tensor_Scalar, aten.ones_like.default, aten.zeros_like.default,
         ),
         _same,
     ),
@@ -184,6 +187,7 @@ _RULES: dict[Any, Callable[..., Any]] = {
          aten.hardsigmoid_.default),
         _itself,
     ),
+    aten._softmax.default: _fresh, aten._safe_softmax.default: _fresh,
     **dict.fromkeys((aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor), _both),
     aten.mm.default: _product, aten.bmm.default: _product, aten.addmm.default: _added_product,
     aten.convolution.default: _convolution, aten.native_batch_norm.default: _batch_norm,

@@ -32,6 +32,7 @@ class Operator:
     params: list[nn.Parameter]
     window: Window | None
     unknown: str
+    seen: tuple[ReceptiveField | None, str]  # now: what works in place on the output later may change it
 
 
 @dataclass
@@ -95,7 +96,8 @@ class Trace(Watch):
         elif frame.items:
             operators = [item for item in frame.items if isinstance(item, Operator)]
             kind = type(module).__name__
-            rows = [self._row(frame.name or kind, kind, frame.in_shape, out, operators, module.parameters())]
+            seen = _seen(_first(out))
+            rows = [self._row(frame.name or kind, kind, frame.in_shape, out, operators, module.parameters(), seen)]
         else:
             rows = []  # a layer that does nothing in this mode, as dropout in eval
         (self.frames[-1].items if self.frames else self.rows).extend(rows)
@@ -111,28 +113,23 @@ class Trace(Watch):
             waiting += item.params  # parameters that pass through a view belong to what reads it
             if item.macs or item.other_ops or item.written or item.unknown:
                 name = f"{frame.name}.{item.name}" if frame.name else item.name
-                rows.append(self._row(name, item.name, item.in_shape, item.out, [item], waiting))
+                rows.append(self._row(name, item.name, item.in_shape, item.out, [item], waiting, item.seen))
                 waiting = []
         return rows
 
     def _row(
         self, name: str, kind: str, in_shape: Shape, out: Any, operators: Sequence[Operator],
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter], seen: tuple[ReceptiveField | None, str],
     ) -> Row:  # fmt: skip
         tensors = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
-        receptive, lost = self._seen(tensors[0]) if tensors else (None, "")
         return Row(
             name=name, kind=kind, in_shape=in_shape, out_shape=_shape(tensors[0] if tensors else None),
             memory_kib=sum(t.numel() * t.element_size() for t in tensors) / 1024,
             written_kib=sum(o.written for o in operators) / 1024, params=self._count(parameters),
             macs=sum(o.macs for o in operators), other_ops=sum(o.other_ops for o in operators),
-            window=next((o.window for o in operators if o.window is not None), None), field=receptive, lost=lost,
+            window=next((o.window for o in operators if o.window is not None), None), field=seen[0], lost=seen[1],
             unknown=tuple(dict.fromkeys(o.unknown for o in operators if o.unknown)),
         )  # fmt: skip
-
-    def _seen(self, tensor: Tensor) -> tuple[ReceptiveField | None, str]:
-        found = follow.field_of(tensor)
-        return (None, "") if found is None else describe(found)
 
     def _count(self, parameters: Iterable[nn.Parameter]) -> int:
         new = {id(p): p for p in parameters if id(p) not in self.seen}
@@ -166,11 +163,17 @@ class Trace(Watch):
             written=sum(t.numel() * t.element_size() for t in new if t.untyped_storage()._cdata not in held),
             params=[t for t in inputs if isinstance(t, nn.Parameter)],
             window=_window(func, args), unknown=formulas.name_of(func) if macs is None else "",
+            seen=_seen(outputs[0] if outputs else None),
         )  # fmt: skip
 
 
 def _to_meta(tensor: Tensor) -> Tensor:
     return tensor if tensor.is_meta or tensor.ndim == 0 else tensor.to("meta")
+
+
+def _seen(tensor: Tensor | None) -> tuple[ReceptiveField | None, str]:
+    found = None if tensor is None else follow.field_of(tensor)
+    return (None, "") if found is None else describe(found)
 
 
 def _first(tree: Any) -> Tensor | None:
