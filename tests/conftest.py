@@ -14,6 +14,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 import pytest
 
+from command import Command, Result
+from neocog.cli.main import main
 from torchvision_operators import declare_missing
 
 LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")
@@ -68,3 +70,17 @@ def torchvision() -> ModuleType:
 @pytest.fixture(scope="session")
 def timm() -> ModuleType:
     return pytest.importorskip("timm", reason="timm, a judge, is not installed")
+
+
+@pytest.fixture
+def neocog(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """`neocog("train", folder, "--epochs", 1)` in this process, from an empty working folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> Result:
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Result(int(caught.value.code or 0), out, err)
+
+    return run

@@ -7,38 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from neocog.cli.main import main
-
-
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Result]
-
-
-@pytest.fixture
-def neocog(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    """`neocog("train", folder, "--epochs", 1)` in this process, from an empty working folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return Result(int(caught.value.code or 0), out, err)
-
-    return run
+from command import Command, one_line_error
 
 
 @pytest.fixture
@@ -95,17 +70,6 @@ def test_the_same_command_twice_gives_the_same_weights(neocog: Command, shapes: 
     assert len(digests) == 1
     assert neocog("train", shapes, *SMALL, "--seed", 1, "--out", "d").code == 0
     assert json.loads(Path("d", "model", "model.json").read_text())["sha256"] not in digests
-
-
-def one_line_error(result: Result, code: int, *words: str) -> None:
-    assert result.code == code, result
-    lines = [line for line in result.err.splitlines() if line]
-    assert len(lines) == 1, result.err
-    assert lines[0].startswith("error: ")
-    assert ";" in lines[0], "the next step is missing"
-    assert "Traceback" not in result.err
-    for word in words:
-        assert word in lines[0], f"{word!r} is not in {lines[0]!r}"
 
 
 def test_bad_options_and_names(neocog: Command, shapes: Path) -> None:

@@ -55,9 +55,11 @@ def cost(
 
     if pictures is not None and batch is None:
         raise UsageError("--pictures needs the size of a batch", "add --batch 32")
+    check_files(csv, html, picture, zoo)
     config = load_config(None, {
         "data": "", "regime": regime, "optimizer": optimizer, "accumulate": accumulate, "precision": precision,
         "device": device, "batch_size": batch,
+        "weights": None if regime == "scratch" else "imagenet",  # a network that is transferred comes from somewhere
     })  # fmt: skip
     training = None if batch is None else config
     answers = [
@@ -90,14 +92,23 @@ def cost(
             line("written", str(path))
 
 
+def check_files(csv: Path | None, html: Path | None, picture: Path | None, zoo: Path | None) -> None:
+    """Before anything is computed."""
+    for path in (picture, zoo):
+        if path is not None and path.suffix not in (".svg", ".png"):
+            raise UsageError(f"{path} is no picture that can be drawn", "give a name that ends in .svg or .png")
+    for path in (csv, html, picture, zoo):
+        if path is not None and not path.parent.is_dir():
+            raise UsageError(f"the folder of {path} does not exist", f"make {path.parent} first")
+        if path is not None and path.is_dir():
+            raise UsageError(f"{path} is a folder", "give the name of a file")
+
+
 def write_files(
     answers: Sequence["Cost"], csv: Path | None, html: Path | None, picture: Path | None, zoo: Path | None
 ) -> None:
     from neocog.app import cost_files
 
-    for path in (picture, zoo):
-        if path is not None and path.suffix not in (".svg", ".png"):
-            raise UsageError(f"{path} is no picture that can be drawn", "give a name that ends in .svg or .png")
     if csv is not None:
         write_atomic(csv, cost_files.to_csv(answers))
     if html is not None:
