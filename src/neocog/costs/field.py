@@ -55,6 +55,9 @@ class Path:
     def sliced(self, dim: int, start: int, step: int, size: int) -> "Path":
         if not self.related(dim) or (start, step, size) == (0, 1, self._size(dim)):
             return self._with(dim, self.dims[dim] if self.related(dim) else ((size, 0),))
+        ladder = self.tidy().dims[dim]
+        if ladder[0][1] == SCATTERED or any(other for _, other in ladder[1:]):  # tokens of two axes, without the first
+            return self.scattered(dim, size)
         plain = self._plain(dim)
         ((_, own),) = plain.dims[dim]
         return plain._shifted(own * start)._with(dim, ((size, own * step),))

@@ -26,7 +26,7 @@ def macs(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> in
         if formula := _FORMULAS.get(func._opname):
             return formula(args, kwargs, out)
         name = func._opname.removesuffix("_")
-        if func.is_view or _POINTWISE in func.tags or name in NONE or name.startswith(_UPDATES):
+        if func.is_view or name in NONE or name.startswith(_UPDATES) or not _MARKS.isdisjoint(func.tags):
             return 0
     if theirs := flop_registry.get(func._overloadpacket):
         flops: int = theirs(*args, **kwargs, out_val=out)
@@ -54,6 +54,7 @@ def other_ops(func: Any, args: Sequence[Any], out: Any) -> int:
 
 
 _POINTWISE = torch.Tag.pointwise
+_MARKS = {_POINTWISE, torch.Tag.inplace_view}
 
 
 def _mm(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
@@ -102,6 +103,11 @@ def _rnn_layer(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
     return int(args[0].shape[0] * args[0].shape[1] * (args[1].numel() + args[2].numel()))
 
 
+def _rnn_layer_backward(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
+    """As of a dense layer: once more for the inputs' gradients, once more for the weights'."""
+    return 2 * _rnn_layer(args, kwargs, out)
+
+
 def _trilinear(args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:
     """nn.Bilinear: x W y per output; x (B, 1, n, 1), weights (1, K, n, m), y (B, 1, 1, m): two products a weight."""
     return 2 * int(args[0].shape[0]) * int(args[1].numel())
@@ -125,6 +131,7 @@ _FORMULAS: dict[str, Formula] = {
     "_scaled_dot_product_efficient_attention_backward": _attention_backward,
     "_scaled_dot_product_cudnn_attention_backward": _attention_backward,
     "_trilinear": _trilinear, "mkldnn_rnn_layer": _rnn_layer,
+    "mkldnn_rnn_layer_backward": _rnn_layer_backward,
 }  # fmt: skip
 
 _POOLS = {

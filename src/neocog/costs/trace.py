@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from neocog.costs import follow, formulas, shapes
+from neocog.costs.operators import field_of
 from neocog.costs.paths import describe
 from neocog.costs.table import ReceptiveField, Row, Shape, Window
 from neocog.costs.watch import Watch
@@ -172,7 +173,7 @@ def _to_meta(tensor: Tensor) -> Tensor:
 
 
 def _seen(tensor: Tensor | None) -> tuple[ReceptiveField | None, str]:
-    found = None if tensor is None else follow.field_of(tensor)
+    found = None if tensor is None else field_of(tensor)
     return (None, "") if found is None else describe(found)
 
 

@@ -1,0 +1,72 @@
+"""What a rule about receptive fields is told: one operator at work, and which of its tensors see the picture."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from neocog.costs.field import FieldLost, Path
+from neocog.costs.paths import Axis, Field
+
+Paths = Iterable[Path]
+Rule = Callable[["Call", "Tracked"], Paths]
+
+RULES: dict[str, Rule] = {}  # by the operator's name
+NAME = "_neocog_field"  # the attribute of a tensor that holds its Field
+
+
+def field_of(tensor: Tensor) -> Field | None:
+    field: Field | None = getattr(tensor, NAME, None)
+    return field
+
+
+class Call:
+    """One operator at work. `args` by position as its schema has them, keywords and defaults included."""
+
+    def __init__(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any, pixels: int) -> None:
+        self.func, self.out, self.pixels = func, out, pixels
+        schema = func._schema.arguments
+        self.args = [
+            args[i] if i < len(args) else kwargs.get(argument.name, argument.default_value)
+            for i, argument in enumerate(schema)
+        ]
+        self.named = {argument.name: value for argument, value in zip(schema, self.args, strict=True)}
+        self.shape = next((tuple(t.shape) for t in pytree.tree_leaves(out) if isinstance(t, Tensor)), ())
+
+
+class Tracked:
+    """The operator's tensors that see the picture: (tensor, its paths along the axis in question)."""
+
+    def __init__(self, call: Call, axis: int) -> None:
+        self.call, self.axis = call, axis
+
+    def paths(self, tensor: Any) -> tuple[Path, ...]:
+        field = field_of(tensor) if isinstance(tensor, Tensor) else None
+        if field is None:
+            return ()
+        axis: Axis = field[self.axis]
+        if isinstance(axis, str):
+            raise FieldLost(axis)
+        return axis
+
+    @property
+    def all(self) -> list[tuple[Tensor, Path]]:
+        tensors = [t for t in pytree.tree_leaves(self.call.args) if isinstance(t, Tensor)]
+        return [(tensor, path) for tensor in tensors for path in self.paths(tensor)]
+
+    @property
+    def first(self) -> tuple[Path, ...]:
+        """Those of the first argument; the others must not see the picture."""
+        rest = [t for t in pytree.tree_leaves(self.call.args[1:]) if isinstance(t, Tensor)]
+        if any(self.paths(tensor) for tensor in rest):
+            raise FieldLost
+        return self.paths(self.call.args[0])
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    def add(function: Rule) -> Rule:
+        RULES.update(dict.fromkeys(names, function))
+        return function
+
+    return add
