@@ -4,8 +4,8 @@ Memory: for every network, optimizer and regime, `neocog.training_memory` beside
 ever stood during a real step, by the profiler's own record of every allocation (on CUDA: max_memory_allocated). On a
 CPU the contiguous layout needs more than is predicted: oneDNN copies a map into a layout of its own, and no tensor
 holds that copy. neocog trains in channels_last, where nothing is copied.
-Time: `neocog cost --pictures` measures a few steps on random numbers; beside it, seconds per epoch of a real
-`neocog train` on JPEG pictures, loading and augmentation included.
+Time: `neocog cost --pictures` measures a few steps on random numbers, `neocog train` a few real ones before it starts;
+beside both, the seconds of a real epoch on JPEG pictures, loading and augmentation included.
 """
 
 import argparse
@@ -96,8 +96,8 @@ def measured(network: torch.nn.Module, batch: int, optimizer: str, device: str, 
 
 def seconds(pictures: int) -> None:
     print(f"\nSeconds of an epoch of {pictures} JPEG pictures at 224, batches of 16, AdamW:\n")
-    print("| network | predicted by `neocog cost` | said by `neocog train` | took | the first / took | idle before |")
-    print("|---" * 6 + "|")
+    print("| network | predicted by `neocog cost` | / took | said by `neocog train` | / took | took | idle before |")
+    print("|---" * 7 + "|")
     with tempfile.TemporaryDirectory() as folder:
         data = draw(Path(folder) / "data", pictures)
         for name in TIMED:
@@ -111,8 +111,10 @@ def seconds(pictures: int) -> None:
             told = next(line for line in said.splitlines() if line.startswith("training")).split("about ")[1]
             first, second = (json.loads(line)["seconds"] for line in (out / "metrics.jsonl").read_text().splitlines())
             took = second - first
-            row = (name, f"{predicted:.1f}", told.split(" an epoch")[0], f"{took:.1f}", f"{predicted / took:.2f}",
-                   f"{idle:.0%}")  # fmt: skip
+            number, unit = told.split(" an epoch")[0].split()
+            expected = float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
+            row = (name, f"{predicted:.1f}", f"{predicted / took:.2f}", f"{expected:.1f}", f"{expected / took:.2f}",
+                   f"{took:.1f}", f"{idle:.0%}")  # fmt: skip
             print("| " + " | ".join(row) + " |", flush=True)
 
 

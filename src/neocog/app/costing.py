@@ -1,11 +1,9 @@
 """What a network costs, by name, run folder or module: its table, its training memory, its time on this machine."""
 
 import inspect
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -29,9 +27,9 @@ from neocog.costs.count import on_meta, shapes_only
 from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
 from neocog.costs.table import CostTable, Shape
 from neocog.training.optimizer import make_optimizer, parameter_groups
+from neocog.training.timing import settled_seconds
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-STEPS, WARM_UP = 4, 1
 LATE = 10**6  # an epoch in which everything that ever learns does
 
 
@@ -213,7 +211,7 @@ def _optimizer(config: TrainConfig) -> Callable[[list[nn.Parameter]], torch.opti
 
 
 def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) -> float:
-    """The median of a few real steps on random pictures: forward, backward, update; nothing is loaded or decoded."""
+    """Of a few real steps on random numbers: forward, backward, update; nothing is loaded or decoded."""
     with torch.random.fork_rng():
         network = planned.build()
     machine.place(network)
@@ -225,9 +223,8 @@ def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) ->
     if machine.channels_last and x.ndim == 4:
         x = x.to(memory_format=torch.channels_last)
     labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
-    times = []
-    for _ in range(WARM_UP + STEPS):
-        started = time.monotonic()
+
+    def step() -> bool:
         with torch.autocast(device.type, torch.bfloat16, enabled=machine.bf16):
             outputs = network(x)
             answers = [outputs.scores, *outputs.auxiliary] if isinstance(outputs, WithAuxiliary) else [outputs]
@@ -236,8 +233,9 @@ def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) ->
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         loss.item()  # waits for the device
-        times.append(time.monotonic() - started)
-    return median(times[WARM_UP:])
+        return True
+
+    return settled_seconds(step)
 
 
 def _one(shape: Shape | Sequence[Shape] | None) -> Shape | None:

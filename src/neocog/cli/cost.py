@@ -130,13 +130,13 @@ def cells(row: Any, wide: bool) -> list[Any]:
     field = row.field
     shown: list[Any] = [
         row.name, row.kind or f"{row.calls} layers", window(row), by(row.out_shape), tenth(row.memory_kib),
-        row.params, row.macs, "" if field is None else by(field.largest), pair(row.stride),
+        row.params, row.macs, "" if field is None else extent(field.largest), pair(row.stride),
     ]  # fmt: skip
     if row.unknown:
         shown[6] = f"at least {row.macs:,}"
     if wide:
         shown += [
-            pair(row.offset), "" if field is None else by(field.smallest), by(row.in_shape),
+            pair(row.offset), "" if field is None else extent(field.smallest), by(row.in_shape),
             tenth(row.written_kib), row.other_ops, row.calls,
         ]  # fmt: skip
     return shown
@@ -150,10 +150,18 @@ def by(sizes: Sequence[Any]) -> str:
     return " x ".join(str(n) for n in sizes)
 
 
-def pair(values: Sequence[float | None] | None) -> str:
-    """Equal values once: 2, or 2 x 1."""
-    known = [] if values is None else [f"{v:g}" for v in values if v is not None]
-    return known[0] if known and len(set(known)) == 1 else " x ".join(known)
+def pair(values: Sequence[float | None] | None) -> int | float | str | None:
+    """A number where the axes agree, "2 x 1" where they do not, None where no grid is left."""
+    known = [v for v in values or () if v is not None]
+    if not known:
+        return None
+    if len(set(known)) == 1:
+        return int(known[0]) if known[0] == int(known[0]) else known[0]
+    return by([f"{v:g}" for v in known])
+
+
+def extent(field: Sequence[Any]) -> str:
+    return "whole" if set(field) == {"whole"} else by(field)
 
 
 def window(row: Any) -> str:
@@ -177,7 +185,7 @@ def side_by_side(answers: Sequence["Cost"]) -> None:
     for answer in answers:
         t, step = answer.table, answer.training
         row = [t.name, by(t.input_shapes[0]), t.params, t.macs / 1e6, t.memory_kib / 1024,
-               "" if t.receptive_field is None else by(t.receptive_field), len(t.rows)]  # fmt: skip
+               "" if t.receptive_field is None else extent(t.receptive_field), len(t.rows)]  # fmt: skip
         rows.append(row + ([step.memory.peak / 2**20, step.largest_batch] if step else []))
     table(columns, rows)
 

@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections.abc import Callable
 from statistics import median
 
 import torch
@@ -10,27 +11,42 @@ from torch import nn
 from neocog.core.contracts import Task
 from neocog.training.contracts import Loader, Regime
 
+MOST, LEAST, SECONDS = 12, 4, 8.0  # batches, and the time after which LEAST are enough
+
 
 def seconds_per_batch(
-    network: nn.Module, task: Task, loader: Loader, regime: Regime, epoch: int, *, bf16: bool, steps: int = 4
+    network: nn.Module, task: Task, loader: Loader, regime: Regime, epoch: int, *, bf16: bool
 ) -> float:
-    """The median over up to `steps` real batches, loading, forward and backward, after one that warms up; less
-    than `steps` once five seconds have passed. It runs on a copy: the network, and every random number of the
-    run, stay as they were."""
+    """Loading, forward and backward of real batches: the median of the second half of up to MOST. It runs on a copy:
+    the network, and every random number of the run, stay as they were."""
     twin = copy.deepcopy(network)
     regime.enter(twin, epoch)
     device = next(network.parameters()).device
+    batches = loader.epoch(epoch)
+
+    def step() -> bool:
+        batch = next(batches, None)
+        if batch is None:
+            return False
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = task.step(twin, batch, torch.default_generator).loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        loss.item()  # waits for the device
+        return True
+
+    with torch.random.fork_rng():
+        return settled_seconds(step)
+
+
+def settled_seconds(step: Callable[[], bool]) -> float:
+    """The median time of a step once it has settled. The first ones are slower, up to twice: memory is faulted in,
+    kernels are chosen. `step` returns False where there was nothing left to do."""
     times: list[float] = []
     started = beginning = time.monotonic()
-    with torch.random.fork_rng():
-        for batch in loader.epoch(epoch):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                step = task.step(twin, batch, torch.default_generator)
-            step.loss.backward()  # type: ignore[no-untyped-call]
-            step.loss.item()  # waits for the device
-            now = time.monotonic()
-            times.append(now - started)
-            started = now
-            if len(times) > steps or (len(times) > 1 and now - beginning > 5):
-                break
-    return median(times[1:] or times)
+    while step():
+        now = time.monotonic()
+        times.append(now - started)
+        started = now
+        if len(times) >= MOST or (len(times) >= LEAST and now - beginning > SECONDS):
+            break
+    return median(times[len(times) // 2 :])
