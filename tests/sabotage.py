@@ -1,9 +1,9 @@
-"""Plants one small fault at a time in the networks and asks which tests notice: a check of the checks.
+"""Plants one small fault at a time and asks which tests notice: a check of the checks, of networks and of their costs.
 
     python tests/sabotage.py [NUMBER...]
 
-Each fault is planted in a copy of the package, and the tests of networks run against that copy, only those of the
-faulty network. Prints what caught each fault; the exit code is 1 if one went unnoticed. Takes some minutes.
+Each fault is planted in a copy of the package, and tests run against that copy: those of the faulty network, or the
+quick ones of costs. Prints what caught each fault; the exit code is 1 if one went unnoticed. Takes some minutes.
 """
 
 import os
@@ -18,7 +18,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "neocog"
-TESTS = sorted(path for path in (ROOT / "tests").glob("test_*.py") if re.match(r"test_(models|zoo|layers)", path.name))
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Fault:
     old: str  # stands there exactly once
     new: str
     network: str  # pytest's -k: whose tests run
+    tests: str = "models|zoo|layers"  # how the names of the files begin
 
 
 FAULTS = [
@@ -169,6 +169,134 @@ FAULTS = [
         '("p", "avg",  "p", "none")',
         "nasnet",
     ),
+    Fault(
+        "costs: a transposed convolution counted at its output",
+        "costs/formulas.py",
+        "grid = x if transposed else out",
+        "grid = out",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "costs: the gradient of the input not counted",
+        "costs/formulas.py",
+        "(int(wanted[0]) + int(wanted[1]))",
+        "int(wanted[1])",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "costs: reused layers bring their parameters again",
+        "costs/trace.py",
+        "self.seen.update(new)",
+        "pass",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "costs: views are written memory",
+        "costs/trace.py",
+        "if t.untyped_storage()._cdata not in held)",
+        "if True)",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "costs: an operator without a formula is free",
+        "costs/trace.py",
+        'formulas.name_of(func) if macs is None else ""',
+        '""',
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "fields: dilation forgotten",
+        "costs/rules.py",
+        "(kernel - 1) * dilation - padding, 1)",
+        "(kernel - 1) - padding, 1)",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "fields: transposed convolutions rounded the other way",
+        "costs/rules.py",
+        "(1, padding - reach + stride - 1, stride)",
+        "(1, padding - reach, stride)",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "fields: the largest path taken for the smallest",
+        "costs/paths.py",
+        "smallest = min((one",
+        "smallest = max((one",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "fields: branches are not united, the first wins",
+        "costs/paths.py",
+        "return one.with_(other)",
+        "return one",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "fields: misaligned branches are not named",
+        "costs/paths.py",
+        "if apart > (0 if",
+        "if apart > (10**9 if",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "fields: height and width swapped in reshapes",
+        "costs/field.py",
+        "n, step = size, step * (n // size)",
+        "n, step = size, step",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "memory: what autograd saves is let go",
+        "costs/memory.py",
+        "        return tensor\n\n\nclass _Live",
+        "        return tensor.new_empty(0)\n\n\nclass _Live",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "memory: the optimizer's state is not there yet at the peak",
+        "costs/memory.py",
+        "            live.forget_peak()\n            step.run(x, accumulate)\n",
+        "            pass\n",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "memory: the largest batch one too large",
+        "costs/memory.py",
+        "            return fits\n        step",
+        "            return too_many\n        step",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "shapes: quick pools round down",
+        "costs/shapes.py",
+        "(-(-room // s) if ceil_mode else room // s) + 1",
+        "room // s + 1",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
+    Fault(
+        "arithmetic: output padding forgotten",
+        "costs/arithmetic.py",
+        "+ 1 + output_padding",
+        "+ 1",
+        "not cli and not judged and not real_step and not every_family",
+        "cost",
+    ),
 ]
 
 
@@ -187,6 +315,7 @@ def caught_by(fault: Fault) -> Counter[str]:
         package = Path(folder) / "neocog"
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
         plant(fault, package)
+        files = re.compile(f"test_({fault.tests})")
         command = [
             sys.executable,
             "-m",
@@ -196,7 +325,7 @@ def caught_by(fault: Fault) -> Counter[str]:
             "no:cacheprovider",
             "-k",
             fault.network,
-            *map(str, TESTS),
+            *(str(path) for path in sorted((ROOT / "tests").glob("test_*.py")) if files.match(path.name)),
         ]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": folder})
     if ran.returncode not in (0, 1):

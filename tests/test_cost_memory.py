@@ -146,7 +146,7 @@ def test_the_largest_batch(fixed: int, each: int, late: int, turn: int, limit: i
     tries = len(asked)
     assert found == 0 or peak(found) <= limit
     assert peak(found + 1) > limit
-    assert tries <= 60
+    assert tries <= 100  # a few for what rises evenly; never one by one
 
 
 def sweep() -> list[str]:

@@ -65,7 +65,7 @@ def call(command: str) -> int:
 
 def test_the_readme_has_commands() -> None:
     verbs = {command.split()[1] for command in COMMANDS}
-    assert {"check", "train", "predict", "val", "resume", "models"} <= verbs
+    assert {"check", "train", "predict", "val", "resume", "models", "cost"} <= verbs
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -86,5 +86,19 @@ def test_command(ready: Path, command: str) -> None:
 def test_python(ready: Path, code: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code.replace("epochs=10", "epochs=1"), str(README), "exec"), {})
     printed = capsys.readouterr().out
-    for promised in ["new.jpg"] if "predict" in code else ["[2, 256, 56, 56]) 256", "[2, 1024]"]:
+    promises = {
+        "run.predict": ["new.jpg"],
+        "network.embed": ["[2, 256, 56, 56]) 256", "[2, 1024]"],
+        "neocog.cost": ["ConvTranspose2d (3, 66, 66)", "(5, 5) (1.0, 1.0)"],
+    }
+    [kept] = [words for call, words in promises.items() if call in code]
+    for promised in kept:
         assert promised in printed
+
+
+def test_the_table_of_costs_is_what_is_printed(ready: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = next(
+        b for b in re.findall(r"```text\n(.*?)```", README.read_text("utf-8"), re.DOTALL) if b.startswith("layer")
+    )
+    assert call("neocog cost resnet18 --depth 2") == 0
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == shown.splitlines()

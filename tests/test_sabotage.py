@@ -1,4 +1,4 @@
-"""Sabotage of the zoo (tests/sabotage.py): every fault still has its place. The script itself takes minutes."""
+"""Sabotage (tests/sabotage.py): every fault still has its place. The script itself takes minutes."""
 
 import shutil
 from pathlib import Path

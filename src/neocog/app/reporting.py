@@ -22,7 +22,8 @@ from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.costs.count import count, on_meta
+from neocog.costs.cost import cost
+from neocog.costs.table import Row
 from neocog.data.scan import Duplicates
 from neocog.evaluate import Predictions, summarise
 
@@ -100,7 +101,7 @@ def duplicates_of(found: Duplicates) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def network_facts(session: "Session") -> report.NetworkFacts:
     network, pre, spec = session.loaded.network, session.preprocessing, lookup(session.config.model).spec
     shape = (network.in_channels, pre.size, pre.size)
-    total = count(network, shape)
+    total = cost(network, shape)
     learned = sum(p.numel() for _, parameters in session.trainer.regime.parts(network) for p in parameters)
     mean, std = (", ".join(f"{v:.3f}" for v in values) for values in (pre.mean, pre.std))
     return report.NetworkFacts(
@@ -124,14 +125,20 @@ def network_facts(session: "Session") -> report.NetworkFacts:
 
 def stages_of(network: Network, shape: tuple[int, ...]) -> tuple[report.Stage, ...]:
     """Stem, stages and head, one row each."""
-    rows = []
-    parts = [("stem", network.stem), *network.stages.named_children(), ("head", network.head)]
-    for name, part in parts:
-        facts = count(part, shape)
-        with torch.no_grad():
-            shape = tuple(on_meta(part).eval()(torch.empty(1, *shape, device="meta")).shape[1:])
-        rows.append(report.Stage(name, shape, facts.params, facts.macs))
-    return tuple(rows)
+    parts: dict[str, list[Row]] = {}
+    for row in cost(network, shape).rows:
+        first, _, rest = row.name.partition(".")
+        parts.setdefault(rest.partition(".")[0] if first == "stages" else first, []).append(row)
+    return tuple(
+        report.Stage(
+            name,
+            rows[-1].out_shape,
+            sum(row.params for row in rows),
+            sum(row.macs for row in rows),
+            rows[-1].receptive_field or (),
+        )
+        for name, rows in parts.items()
+    )
 
 
 def evaluation(session: "Session", predictions: Predictions, split: str) -> report.Evaluation:

@@ -97,25 +97,24 @@ def training_memory(
 def largest_batch(peak: Callable[[int], int], available: int, guess: int) -> int:
     """The largest batch whose `peak(batch)` fits into `available` bytes; 0 where not even one picture does."""
     fits, too_many = 0, 0
-    step = max(guess, 1)
-    while True:  # close in on it from a line through the two batches known best
+    step, tries = max(guess, 1), 0
+    while True:  # close in on it from a line through the two batches known best; every third time by halves
+        tries += 1
         if peak(step) <= available:
             fits = step
         else:
             too_many = step
         if too_many and too_many - fits <= 1:
             return fits
-        step = _next(peak, available, fits, too_many)
-
-
-def _next(peak: Callable[[int], int], available: int, fits: int, too_many: int) -> int:
-    if not fits:
-        return too_many // 2
-    if not too_many:
-        each = max(peak(fits) - peak(max(fits // 2, 1)), 1) / max(fits - fits // 2, 1)
-        return fits + max(1, min(int((available - peak(fits)) / each) + 1, 15 * fits))
-    each = (peak(too_many) - peak(fits)) / (too_many - fits)
-    return min(max(fits + int((available - peak(fits)) / max(each, 1)), fits + 1), too_many - 1)
+        if too_many and (not fits or tries % 3 == 0):
+            step = (fits + too_many) // 2
+        elif too_many:
+            each = (peak(too_many) - peak(fits)) / (too_many - fits)
+            step = min(max(fits + int((available - peak(fits)) / max(each, 1)), fits + 1), too_many - 1)
+        else:
+            less = fits // 2
+            each = (peak(fits) - peak(less)) / (fits - less) if less else peak(1)
+            step = fits + max(1, min(int((available - peak(fits)) / max(each, 1)) + 1, 15 * fits))
 
 
 class _Step:

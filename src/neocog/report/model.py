@@ -52,6 +52,7 @@ class Stage:
     shape: tuple[int, ...]  # of the output, without the batch: (C, H, W) or (D,)
     params: int
     macs: int
+    field: tuple[int | str, ...] = ()  # what one of its units sees of the picture: (height, width), or "whole"
 
 
 @dataclass(frozen=True)

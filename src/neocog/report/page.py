@@ -131,6 +131,7 @@ def _environment() -> Environment:
         "large": large,
         "duration": duration,
         "shape": shape,
+        "field": field,
         "path": path,
         "data_uri": data_uri,
         "sum_counts": lambda classes: [sum(column) for column in zip(*(c.counts for c in classes), strict=True)],
@@ -169,6 +170,13 @@ def duration(seconds: float) -> str:
 def shape(sizes: tuple[int, ...]) -> str:
     """(3, 224, 224) -> "3 × 224 × 224"."""
     return " × ".join(str(size) for size in sizes)
+
+
+def field(sizes: tuple[int | str, ...]) -> str:
+    """(43, 43) -> "43 × 43"; the whole picture is named; nothing known is a dash."""
+    if not sizes:
+        return "–"
+    return "whole" if set(sizes) == {"whole"} else " × ".join(str(size) for size in sizes)
 
 
 def path(name: str) -> Markup:
