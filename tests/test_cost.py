@@ -204,3 +204,28 @@ def test_a_module_that_looks_at_its_numbers_runs_on_real_ones() -> None:
 def test_inputs_that_do_not_fit(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         cost(nn.Sequential(nn.Conv2d(3, 4, 3)), shape)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_what_cannot_be_seen_into() -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    assert cost(torch.compile(conv), (3, 8, 8)).macs == cost(conv, (3, 8, 8)).macs
+    for hidden in (nn.Sequential(torch.compile(conv)), torch.jit.trace(conv, torch.zeros(1, 3, 8, 8))):
+        with pytest.raises(UsageError, match="is compiled and cannot be seen into; give the module it was compiled"):
+            cost(hidden, (3, 8, 8))
+    with pytest.raises(UsageError, match="at 0 what does not know its sizes yet; run it once on an input"):
+        cost(nn.Sequential(nn.LazyConv2d(4, 3)), (3, 8, 8))
+
+
+def test_tensors_that_are_no_parameters_and_weights_that_are_computed() -> None:
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.offset = torch.ones(4, 1, 1)  # neither parameter nor buffer
+            self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x) + self.offset + torch.arange(6.0)
+
+    table = cost(Plain(), (3, 8, 8))
+    assert (table.macs, table.partial, table.receptive_field) == (108 * 36, (), (3, 3))

@@ -1,42 +1,20 @@
 """What `neocog cost` writes: rows as CSV, a page, and pictures for slides."""
 
-import io
-import shlex
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from neocog import report
 from neocog.app.costing import Cost, TrainingCost
 from neocog.app.zoo import describe_models
-from neocog.core.cells import to_cell
 from neocog.costs.table import flat
 
 Format = Literal["svg", "png"]
 
 
-def to_csv(answers: Sequence[Cost]) -> str:
-    """One line per row, after the name of its network; lists are joined by "x"."""
-    out = io.StringIO()
-    rows = [{"network": answer.table.name, **flat(row)} for answer in answers for row in answer.table.rows]
-    out.write(",".join(rows[0]) + "\n")
-    for row in rows:
-        out.write(",".join(_cell(value) for value in row.values()) + "\n")
-    return out.getvalue()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        value = "x".join("-" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in value)
-    return to_cell(value) if isinstance(value, str) else repr(value)
-
-
-def to_html(answers: Sequence[Cost]) -> str:
+def to_html(answers: Sequence[Cost], command: str = "") -> str:
+    """A page; `command` is what it says to repeat."""
     names = [answer.table.name for answer in answers]
-    command = shlex.join(["neocog", *sys.argv[1:]])
     return report.render_cost(report.CostPage(
         title=f"The cost of {', '.join(names[:-1]) + ' and ' + names[-1] if len(names) > 1 else names[0]}",
         networks=tuple(network(answer) for answer in answers), zoo=zoo_points(),

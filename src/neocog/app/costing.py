@@ -25,9 +25,11 @@ from neocog.costs.cost import cost as cost_of_module
 from neocog.costs.cost import cost_of
 from neocog.costs.count import on_meta, shapes_only
 from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
-from neocog.costs.table import CostTable, Shape
+from neocog.costs.table import CostTable, Shape, to_csv
 from neocog.training.optimizer import make_optimizer, parameter_groups
 from neocog.training.timing import settled_seconds
+
+__all__ = ["Cost", "answer", "cost", "plan", "to_csv"]
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 LATE = 10**6  # an epoch in which everything that ever learns does
@@ -46,6 +48,10 @@ def cost(
     if isinstance(module, nn.Module):
         shape = (3, 224, 224) if input_shape is None else input_shape
         return cost_of_module(module, shape, dtype=dtype, **more)
+    if not isinstance(module, str):
+        raise UsageError(
+            f"{module!r} is no network", "give a torch.nn.Module, a name of `neocog models` or a run folder"
+        )
     planned = plan(module, _one(input_shape), num_classes, knobs)
     return cost_of(planned.network, planned.input_shape, dtype=dtype, name=planned.name)
 

@@ -1,6 +1,8 @@
 """`neocog cost MODEL...`: the table of a network's layers, several networks side by side, and what training takes."""
 
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -107,12 +109,12 @@ def check_files(csv: Path | None, html: Path | None, picture: Path | None, zoo: 
 def write_files(
     answers: Sequence["Cost"], csv: Path | None, html: Path | None, picture: Path | None, zoo: Path | None
 ) -> None:
-    from neocog.app import cost_files
+    from neocog.app import cost_files, costing
 
     if csv is not None:
-        write_atomic(csv, cost_files.to_csv(answers))
+        write_atomic(csv, costing.to_csv([answer.table for answer in answers]))
     if html is not None:
-        write_atomic(html, cost_files.to_html(answers))
+        write_atomic(html, cost_files.to_html(answers, shlex.join(["neocog", *sys.argv[1:]])))
     if picture is not None:
         write_atomic(picture, cost_files.bars(answers, "png" if picture.suffix == ".png" else "svg"))
     if zoo is not None:

@@ -1,7 +1,7 @@
 """`cost(module, input_shape)`: every layer of any module with shapes, memory, parameters, MACs, receptive field."""
 
-import copy
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
 from neocog.costs import follow
-from neocog.costs.count import on_meta
+from neocog.costs.count import copied, on_meta
 from neocog.costs.gradient import support
 from neocog.costs.table import CostTable, Extent, Shape
 from neocog.costs.trace import Trace
@@ -33,7 +33,7 @@ def cost(
 
     The module is copied without its numbers and left alone. UsageError where it does not run on this input.
     """
-    twin = copy.deepcopy(module) if allocate else on_meta(module)
+    twin = copied(module, torch.clone) if allocate else on_meta(module)
     return cost_of(twin, input_shape, inputs=inputs, dtype=dtype, name=name or type(module).__name__)
 
 
@@ -82,11 +82,11 @@ def _inputs(
     if given is not None:
         moved = pytree.tree_map_only(Tensor, lambda t: t.to(device, dtype if t.is_floating_point() else None), given)
         return ((), dict(moved)) if isinstance(moved, Mapping) else (tuple(moved), {})
-    several: Sequence[Any] = [shapes] if all(isinstance(n, int) for n in shapes) else shapes
+    several: Sequence[Any] = [shapes] if all(isinstance(n, Integral) for n in shapes) else shapes
     for shape in several:
-        if not (isinstance(shape, Sequence) and shape and all(isinstance(n, int) and n > 0 for n in shape)):
+        if not (isinstance(shape, Sequence) and shape and all(isinstance(n, Integral) and int(n) > 0 for n in shape)):
             raise UsageError(f"{shape!r} is no input shape", "give positive sizes without the batch: (3, 224, 224)")
-    return tuple(torch.zeros(1, *shape, dtype=dtype, device=device) for shape in several), {}
+    return tuple(torch.zeros(1, *map(int, shape), dtype=dtype, device=device) for shape in several), {}
 
 
 def _pictures(module: nn.Module, inputs: Sequence[Tensor]) -> Shape:
@@ -105,7 +105,7 @@ def _pictures(module: nn.Module, inputs: Sequence[Tensor]) -> Shape:
 
 def _explained(error: Exception, name: str, where: str, inputs: Sequence[Tensor]) -> UsageError:
     shapes = ", ".join(" x ".join(str(n) for n in t.shape) for t in inputs)
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
     if "meta tensor" in str(error).lower() or isinstance(error, NotImplementedError):
         return UsageError(
             f"{name} looks at its numbers while it runs (in {where or 'its forward'}: {first})",

@@ -1,16 +1,18 @@
 """Parameters and multiply-accumulates alone, for whoever needs no table; and any module as shapes without memory."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from neocog.core.contracts import Network
+from neocog.core.errors import UsageError
 from neocog.costs import formulas
 from neocog.costs.watch import Watch
 
@@ -83,14 +85,23 @@ class _Undrawn(TorchFunctionMode):
 
 def on_meta(module: nn.Module) -> nn.Module:
     """A copy with the same structure whose parameters and buffers are shapes without memory."""
+    return copied(module, lambda tensor: torch.empty_like(tensor, device="meta"))
+
+
+def copied(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy of the module in which `replace` has made every parameter and buffer. UsageError for modules that cannot
+    be seen into."""
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    for name, part in module.named_modules():
+        where = f"{type(module).__name__}{f' has at {name} what' if name else ''}"
+        if isinstance(part, torch.jit.ScriptModule) or hasattr(part, "_orig_mod"):
+            raise UsageError(f"{where} is compiled and cannot be seen into", "give the module it was compiled from")
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
+            raise UsageError(f"{where} does not know its sizes yet", "run it once on an input")
     # deepcopy takes what its memo already holds: with every tensor replaced beforehand, none is copied.
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(_shape_of(parameter), requires_grad=parameter.requires_grad)
+        memo[id(parameter)] = nn.Parameter(replace(parameter), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():
-        memo[id(buffer)] = _shape_of(buffer)
+        memo[id(buffer)] = replace(buffer)
     return copy.deepcopy(module, memo)
-
-
-def _shape_of(tensor: Tensor) -> Tensor:
-    return torch.empty_like(tensor, device="meta")

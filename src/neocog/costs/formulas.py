@@ -168,6 +168,7 @@ NONE = _POOLS | _READS | _COPIES | _UNMARKED | {
     "gather", "scatter", "scatter_add", "masked_select", "masked_scatter", "take", "sort", "topk", "nonzero",
     "argsort", "one_hot", "bucketize", "searchsorted", "_unsafe_index", "_unsafe_index_put", "unique_dim", "_unique2",
     # norms, pools, dropout and losses, forward and backward
+    "_weight_norm_interface", "_weight_norm_interface_backward",
     "native_dropout", "native_dropout_backward", "_fused_dropout", "native_batch_norm_backward",
     "_batch_norm_with_update", "_batch_norm_no_update", "batch_norm_backward", "cudnn_batch_norm_backward",
     "native_layer_norm_backward", "native_group_norm_backward", "_fused_rms_norm_backward", "_softmax_backward_data",

@@ -7,7 +7,6 @@ temporaries between. What no tensor holds is not counted: Python itself, and the
 CPU in the contiguous layout that can be a copy of the largest map; in channels_last, neocog's choice, there is none.
 """
 
-import copy
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from neocog.core.errors import UsageError, did_you_mean
 from neocog.costs import formulas
+from neocog.costs.count import copied
 from neocog.costs.watch import Watch
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
@@ -74,7 +74,7 @@ def training_memory(
         raise UsageError(f"there is no optimizer called {optimizer!r}", hint)
     make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     with FakeTensorMode():
-        twin = _fake(module, device)
+        twin = copied(module, lambda t: torch.empty(t.shape, dtype=t.dtype, device=device))
         dtype = next((p.dtype for p in twin.parameters()), torch.float32)
         with _Live() as live:
             live.hold("parameters", [*twin.parameters(), *twin.buffers()])
@@ -228,14 +228,3 @@ def _cross_entropy(outputs: Any) -> Tensor:
             target = torch.zeros(scores.shape[0], *scores.shape[2:], dtype=torch.int64, device=scores.device)
             losses.append(F.cross_entropy(scores, target) if scores.ndim > 1 else scores.mean())
     return torch.stack(losses).sum()
-
-
-def _fake(module: nn.Module, device: str) -> nn.Module:
-    """A copy whose tensors are fake, on `device`."""
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        fake = torch.empty(parameter.shape, dtype=parameter.dtype, device=device)
-        memo[id(parameter)] = nn.Parameter(fake, requires_grad=parameter.requires_grad)
-    for buffer in module.buffers():
-        memo[id(buffer)] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
-    return copy.deepcopy(module, memo)

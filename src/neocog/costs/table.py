@@ -4,11 +4,12 @@ Units are fixed: memory in KiB (1024 bytes) of one picture's output; MACs are mu
 and matrix products for one picture, and a MAC is two FLOPs; receptive field, stride and offset are in input pixels.
 """
 
-import csv
-import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
+
+from neocog.core.cells import to_cell
 
 Shape = tuple[int, ...]
 
@@ -158,13 +159,15 @@ class CostTable:
         }  # fmt: skip
 
     def to_csv(self) -> str:
-        """One line per row; lists are joined by "x", so that every spreadsheet reads it."""
-        out = io.StringIO()
-        cells = [{key: _cell(value) for key, value in flat(row).items()} for row in self.rows]
-        writer = csv.DictWriter(out, list(cells[0]) if cells else ["name"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(cells)
-        return out.getvalue()
+        """One line per row, after the network's name; lists are joined by "x"."""
+        return to_csv([self])
+
+
+def to_csv(tables: Sequence[CostTable]) -> str:
+    """The rows of several networks in one table."""
+    rows = [{"network": table.name, **flat(row)} for table in tables for row in table.rows]
+    lines = [rows[0], *(row.values() for row in rows)] if rows else []
+    return "".join(",".join(_cell(value) for value in line) + "\n" for line in lines)
 
 
 def flat(row: Row) -> dict[str, Any]:
@@ -195,7 +198,9 @@ def _together(first: Row, then: Row) -> Row:
     )  # fmt: skip
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return "x".join("-" if v is None else str(v) for v in value) if isinstance(value, list) else value
+    if isinstance(value, list):
+        value = "x".join("-" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in value)
+    return to_cell(value) if isinstance(value, str) else repr(value)
