@@ -19,7 +19,7 @@ def bench() -> Iterator[ModuleType]:
         import cost_counters
 
         yield cost_counters
-        for name in ("cost_counters", "machine"):
+        for name in ("cost_counters", "counter_cases", "machine"):
             sys.modules.pop(name, None)
 
 

@@ -109,9 +109,14 @@ def _adaptive_pool(call: Call, tracked: Tracked) -> Paths:
         yield path
 
 
-@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact2d")
+@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
 def _nearest(call: Call, tracked: Tracked) -> Paths:
     return _resampled(call, tracked, lambda size, out: ((size, 0, out), (size, 0, out)))
+
+
+@rule("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
+def _nearest_exact(call: Call, tracked: Tracked) -> Paths:
+    return _resampled(call, tracked, lambda size, out: ((2 * size, size, 2 * out), (2 * size, size, 2 * out)))
 
 
 @rule("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d")
