@@ -32,6 +32,14 @@ def test_folding_and_every_column(neocog: Command) -> None:
         assert column in wide.splitlines()[0]
 
 
+def test_a_narrow_terminal(neocog: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = neocog("cost", "vgg16", "--depth", 3).out.splitlines()
+    table = lines[: next(i for i, text in enumerate(lines) if text.startswith("total"))]
+    assert max(map(len, table)) <= 80
+    assert any("64x224x224" in text and "1,849,688,064" in text for text in table)
+
+
 def test_networks_side_by_side(neocog: Command) -> None:
     shown = neocog("cost", "resnet18", "vit_b_16", "--batch", 8).out
     assert re.search(r"resnet18 +3 x 224 x 224 +11,689,512 +1,814\.1", shown)

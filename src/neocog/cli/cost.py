@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neocog.cli.out import JSON, as_json, line, table
+from neocog.cli.out import JSON, as_json, console, line, table
 from neocog.cli.train import parse_knobs
 from neocog.core.config import load_config
 from neocog.core.errors import UsageError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 NOTES = 5  # on screen
+NARROW = 115  # columns of a terminal
+MORE = ("offset", "smallest field", "input", "written KiB", "other ops", "calls")  # columns of --wide
 NETWORK, TABLE, TRAINING, FILES = "The network", "The table", "Training", "Files"
 
 
@@ -122,34 +124,33 @@ def write_files(
 
 
 def rows_of(found: Any, wide: bool) -> None:
-    columns = ["layer", "kind", "window", "output", "KiB", "params", "MACs", "field", "stride"]
-    if wide:
-        columns += ["offset", "smallest field", "input", "written KiB", "other ops", "calls"]
-    table(columns, [cells(row, wide) for row in found.rows])
+    """The table. A narrow terminal gets shapes without spaces, and neither kinds nor windows."""
+    narrow = not wide and console().width < NARROW
+    times = "x" if narrow else " x "
+    hidden = (*(() if wide else MORE), *(("kind", "window") if narrow else ()))
+    rows = [{key: cell for key, cell in cells(row, times).items() if key not in hidden} for row in found.rows]
+    table(list(rows[0]) if rows else ["layer"], [list(row.values()) for row in rows])
 
 
-def cells(row: Any, wide: bool) -> list[Any]:
+def cells(row: Any, times: str) -> dict[str, Any]:
     field = row.field
-    shown: list[Any] = [
-        row.name, row.kind or f"{row.calls} layers", window(row), by(row.out_shape), tenth(row.memory_kib),
-        row.params, row.macs, "" if field is None else extent(field.largest), pair(row.stride),
-    ]  # fmt: skip
-    if row.unknown:
-        shown[6] = f"at least {row.macs:,}"
-    if wide:
-        shown += [
-            pair(row.offset), "" if field is None else extent(field.smallest), by(row.in_shape),
-            tenth(row.written_kib), row.other_ops, row.calls,
-        ]  # fmt: skip
-    return shown
+    return {
+        "layer": row.name, "kind": row.kind or f"{row.calls} layers", "window": window(row),
+        "output": by(row.out_shape, times), "KiB": tenth(row.memory_kib), "params": row.params,
+        "MACs": f"at least {row.macs:,}" if row.unknown else row.macs,
+        "field": "" if field is None else extent(field.largest, times), "stride": pair(row.stride),
+        "offset": pair(row.offset), "smallest field": "" if field is None else extent(field.smallest, times),
+        "input": by(row.in_shape, times), "written KiB": tenth(row.written_kib), "other ops": row.other_ops,
+        "calls": row.calls,
+    }  # fmt: skip
 
 
 def tenth(kib: float) -> float:
     return round(kib, 1 if kib >= 1 else 3)
 
 
-def by(sizes: Sequence[Any]) -> str:
-    return " x ".join(str(n) for n in sizes)
+def by(sizes: Sequence[Any], times: str = " x ") -> str:
+    return times.join(str(n) for n in sizes)
 
 
 def pair(values: Sequence[float | None] | None) -> int | float | str | None:
@@ -162,8 +163,8 @@ def pair(values: Sequence[float | None] | None) -> int | float | str | None:
     return by([f"{v:g}" for v in known])
 
 
-def extent(field: Sequence[Any]) -> str:
-    return "whole" if set(field) == {"whole"} else by(field)
+def extent(field: Sequence[Any], times: str = " x ") -> str:
+    return "whole" if set(field) == {"whole"} else by(field, times)
 
 
 def window(row: Any) -> str:

@@ -33,7 +33,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str |
     out = Table(title=title, box=None, pad_edge=False, title_justify="left", header_style="bold")
     for number, name in enumerate(columns):
         numeric = all(isinstance(row[number], (int, float)) or row[number] is None for row in rows)
-        out.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
+        out.add_column(name, justify="right" if numeric and rows else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
         out.add_row(*(show(cell) for cell in row))
     console().print(out)
