@@ -229,3 +229,17 @@ def test_tensors_that_are_no_parameters_and_weights_that_are_computed() -> None:
 
     table = cost(Plain(), (3, 8, 8))
     assert (table.macs, table.partial, table.receptive_field) == (108 * 36, (), (3, 3))
+
+
+def test_rows_that_a_stride_leaves_out_are_pointed_out() -> None:
+    def notes(layer: nn.Module, size: int) -> tuple[str, ...]:
+        return cost(nn.Sequential(layer), (1, size, size)).notes
+
+    [said] = notes(nn.MaxPool2d(2), 11)
+    assert said.startswith("0: stride 2 does not divide evenly: (11 - 2 + 0) / 2 + 1 = 5 1/2, so the last row")
+    assert "(225 - 11 + 0) / 4 + 1 = 54 2/4" in notes(nn.Conv2d(1, 1, 11, 4), 225)[0]
+    assert notes(nn.MaxPool2d(2), 12) == ()
+    assert notes(nn.MaxPool2d(2, ceil_mode=True), 11) == ()
+    assert notes(nn.Conv2d(1, 1, 3, 2, 1), 12) == ()  # only padding is left out
+    assert notes(nn.Conv2d(1, 1, 1, 2), 12) == ()  # every second row is left out, on purpose
+    assert notes(nn.ConvTranspose2d(1, 1, 4, 2), 11) == ()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from neocog.costs import follow, formulas, shapes
+from neocog.costs.arithmetic import check_division
 from neocog.costs.operators import field_of
 from neocog.costs.paths import describe
 from neocog.costs.table import ReceptiveField, Row, Shape, Window
@@ -143,19 +144,31 @@ class Trace(Watch):
             args, kwargs = pytree.tree_map_only(Tensor, _to_meta, (args, kwargs))
         out = shapes.quick(func, args, kwargs) if self.device.type == "meta" else None
         out = func(*args, **kwargs) if out is None else out
-        follow.follow(func, args, kwargs, out, self.pixels, self._misaligned)
+        follow.follow(func, args, kwargs, out, self.pixels, self._note)
         if self.frames:
             self.frames[-1].items.append(self._operator(func, args, kwargs, out))
         return out
 
-    def _misaligned(self, what: str) -> None:
+    def _note(self, what: str) -> None:
         self.notes[f"{self.where or 'the network'}: {what}"] = None
+
+    def _unseen(self, window: Window, sizes: Sequence[int], outs: Sequence[int]) -> None:
+        """A stride that does not divide leaves the last rows out. Where windows leave rows out between them anyway, or
+        ceil_mode has made room for them, there is nothing to say."""
+        settings = zip(window.kernel, window.stride, window.padding, window.dilation, strict=True)
+        for size, out, (k, s, p, d) in zip(sizes, outs, settings, strict=True):
+            last = (out - 1) * s - p + d * (k - 1)
+            if s <= k and last < size - 1:
+                self._note(check_division(size, k, stride=s, padding=p, dilation=d))
 
     def _operator(self, func: Any, args: Any, kwargs: Any, out: Any) -> Operator:
         inputs = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
         held = {t.untyped_storage()._cdata for t in inputs}
         macs = formulas.macs(func, args, kwargs, out)
+        window = _window(func, args)
+        if window is not None and not window.transposed:
+            self._unseen(window, inputs[0].shape[2:], outputs[0].shape[2:])
         # The indices of a max pool are no layer's output; only its backward reads them.
         new = outputs[:1] if func._opname.endswith("_with_indices") else outputs
         return Operator(
@@ -163,7 +176,7 @@ class Trace(Watch):
             out=outputs[0] if outputs else None, macs=macs or 0, other_ops=formulas.other_ops(func, args, out),
             written=sum(t.numel() * t.element_size() for t in new if t.untyped_storage()._cdata not in held),
             params=[t for t in inputs if isinstance(t, nn.Parameter)],
-            window=_window(func, args), unknown=formulas.name_of(func) if macs is None else "",
+            window=window, unknown=formulas.name_of(func) if macs is None else "",
             seen=_seen(outputs[0] if outputs else None),
         )  # fmt: skip
 
