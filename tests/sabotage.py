@@ -278,8 +278,8 @@ FAULTS = [
     Fault(
         "memory: the largest batch one too large",
         "costs/memory.py",
-        "            return fits\n        step",
-        "            return too_many\n        step",
+        "            return fits\n        if too_many and",
+        "            return too_many\n        if too_many and",
         QUICK,
         "cost",
     ),
