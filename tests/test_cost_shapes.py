@@ -41,10 +41,10 @@ CALLS: list[tuple[Any, tuple[Any, ...]]] = [
     (aten.mean.dim, (X, [2, 3])), (aten.mean.dim, (X, [-1], True)),
     (aten.linalg_vector_norm.default, (X, 2, [1], True)),
     (aten.upsample_bilinear2d.default, (X, [18, 14], False)),
-    *((aten.max_pool2d_with_indices.default, (x, [3, 2], [2, 2], [1, 1], [1, 2], ceil))
+    *((aten.max_pool2d_with_indices.default, (x, [3, 2], [3, 2], [1, 0], [1, 2], ceil))
       for x in (X, LAST) for ceil in (False, True)),
     (aten.max_pool2d_with_indices.default, (X, [3])),
-    *((aten.avg_pool2d.default, (x, [3, 3], [2], [1], ceil)) for x in (X, LAST) for ceil in (False, True)),
+    *((aten.avg_pool2d.default, (x, [3, 3], [3], [1], ceil)) for x in (X, LAST) for ceil in (False, True)),
     *((aten._adaptive_avg_pool2d.default, (x, [3, 2])) for x in (X, LAST)),
 ]  # fmt: skip
 
