@@ -1,6 +1,9 @@
 """The count and the table against sums by hand, and their promise to leave the module alone and allocate nothing."""
 
 import json
+import threading
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -198,10 +201,13 @@ def test_a_module_that_looks_at_its_numbers_runs_on_real_ones() -> None:
         ((1, 32, 32), "does not run on an input of 1 x 1 x 32 x 32 .in 0: .*give the input_shape it was made for"),
         ((3, -1, 32), "is no input shape; give positive sizes"),
         ((), "is no input shape"),
+        (5, "5 is no input shape"),
+        ((3, 10**10, 4), "is no input shape"),
+        ((3, 16.0, 16), r"\(3, 16.0, 16\) is no input shape"),
         ((3, 2, 2), "does not run on an input of 1 x 3 x 2 x 2"),
     ],
 )
-def test_inputs_that_do_not_fit(shape: tuple[int, ...], message: str) -> None:
+def test_inputs_that_do_not_fit(shape: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         cost(nn.Sequential(nn.Conv2d(3, 4, 3)), shape)
 
@@ -243,3 +249,45 @@ def test_rows_that_a_stride_leaves_out_are_pointed_out() -> None:
     assert notes(nn.Conv2d(1, 1, 3, 2, 1), 12) == ()  # only padding is left out
     assert notes(nn.Conv2d(1, 1, 1, 2), 12) == ()  # every second row is left out, on purpose
     assert notes(nn.ConvTranspose2d(1, 1, 4, 2), 11) == ()
+
+
+def test_modules_that_keep_tensors_and_answers_in_objects() -> None:
+    @dataclass
+    class Answer:
+        map: Tensor
+
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.kept: Tensor | None = None
+
+        def forward(self, x: Tensor) -> Answer:
+            self.kept = self.conv(x)
+            return Answer(self.kept)
+
+    module = Keeps()
+    module(torch.zeros(1, 3, 8, 8))  # now it holds a tensor that no deepcopy takes
+    table = cost(module, (3, 8, 8))
+    assert (table.macs, table.rows[-1].out_shape) == (108 * 36, (4, 6, 6))
+    locked = nn.Sequential(nn.Linear(2, 2))
+    locked[0].lock = threading.Lock()
+    with pytest.raises(UsageError, match=r"Sequential cannot be copied .*cannot pickle"):
+        cost(locked, (2,))
+
+
+def test_arguments_that_would_be_ignored_are_refused() -> None:
+    from neocog.app.costing import cost as by_name
+
+    with pytest.raises(UsageError, match="depht: not for a network by name"):
+        by_name("lenet5", depht=2)
+    with pytest.raises(UsageError, match="num_classes and knobs are of networks by name"):
+        by_name(nn.Linear(2, 2), (2,), num_classes=5)
+    with pytest.raises(UsageError, match="cost has no argument depht"):
+        by_name(nn.Linear(2, 2), (2,), depht=2)
+    with pytest.raises(UsageError, match="num_classes = 0 must be at least 1"):
+        by_name("lenet5", num_classes=0)
+    with pytest.raises(UsageError, match="5 is no network"):
+        by_name(5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"torch.int8 is no type of weights"):
+        by_name("lenet5", dtype=torch.int8)

@@ -78,6 +78,11 @@ def test_what_training_takes(neocog: Command) -> None:
         assert f", {regime}: weights" in neocog("cost", "mnist_convnet", "--batch", 8, "--regime", regime).out
 
 
+def test_two_pictures_are_the_least_that_batch_norm_learns_from(neocog: Command) -> None:
+    out = neocog("cost", "resnet18", "--input", "3,32,32", "--batch", 2, "--memory", "100M", "--json").out
+    assert json.loads(out)[0]["training"]["largest_batch"] == 0
+
+
 def test_the_largest_batch_is_the_largest(neocog: Command) -> None:
     def training(batch: int) -> dict[str, object]:
         out = neocog("cost", "lenet5", "--batch", batch, "--memory", "20M", "--json").out
@@ -155,6 +160,14 @@ def test_a_run_folder(neocog: Command, tmp_path: Path) -> None:
         (("resnet18", "--picture", "bars.gif"), ("bars.gif", ".svg or .png")),
         (("resnet18", "--html", "nowhere/page.html"), ("nowhere/page.html", "make nowhere first")),
         (("resnet18", "--csv", "."), (". is a folder",)),
+        (("resnet18", "--csv", "/dev/null"), ("/dev/null is no file",)),
+        (("resnet18", "--csv", "a", "--html", "a"), ("two of the files have one name",)),
+        (("resnet18", "--html", "n" * 300 + ".html"), ("cannot be written",)),
+        (("resnet18", "--input", "3,\u00b2,5"), ("--input",)),
+        (("resnet18", "--memory", "1" + "0" * 400 + "T"), ("--memory",)),
+        (("resnet18", "--classes", "99999999999"), ("--classes",)),
+        (("x" * 5000,), ("there is no network",)),
+        (("inception_v3", "--batch", "1"), ("Expected more than 1 value per channel",)),
         ((), ("models",)),
     ],
 )

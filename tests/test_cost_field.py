@@ -1,6 +1,7 @@
 """Receptive fields: the known figures of known networks, small graphs by hand, and random graphs whose fields the
 gradient of one unit must show as well."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -205,7 +206,9 @@ def test_what_cannot_be_followed_is_said() -> None:
 
     table = cost(nn.Sequential(nn.Conv2d(1, 1, 3), Flip(), nn.Conv2d(1, 1, 3)), (1, 9, 9))
     assert [row.lost for row in table.rows] == ["", "flip", "flip"]
-    assert table.receptive_field == (3, 3)
+    assert table.receptive_field is None  # that of the layer before is not the network's
+    with pytest.raises(UsageError, match=r"no receptive field at its end .flip is not followed."):
+        receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3), Flip(), nn.Conv2d(1, 1, 3)), (1, 9, 9))
     with pytest.raises(UsageError, match=r"no receptive field at 2 .flip is not followed.; try method='gradient'"):
         receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3), Flip(), nn.Conv2d(1, 1, 3)), (1, 9, 9), layer="2")
 
@@ -296,8 +299,87 @@ def test_paths_and_gradients_agree_on_random_graphs(network: nn.Module) -> None:
         assert found == expected.largest
 
 
+class Do(nn.Module):
+    """A function with the layers that it uses."""
+
+    def __init__(self, function: Callable[..., Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.function, self.layers = function, nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.layers)
+
+
+def test_rows_one_after_another_do_not_see_the_whole_height() -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    stacked = Do(lambda x: torch.stack([x[:, :, i] for i in range(x.shape[2])], 2))
+    field = last(nn.Sequential(conv, stacked), (3, 33, 33))
+    assert field.largest == (3, 3)
+    row = cost(nn.Sequential(conv, stacked, nn.Conv2d(4, 4, 5)), (3, 33, 33)).rows[-1]
+    assert (row.field, row.lost) == (None, "convolution")  # their order is not followed
+    pooled = nn.Sequential(conv, stacked, Do(lambda x: x.mean((2, 3))))
+    assert last(pooled, (3, 33, 33)).largest == ("whole", "whole")
+
+
+def test_tokens_that_leave_a_border_out_do_not_see_the_whole() -> None:
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.token = nn.Conv2d(3, 8, 16, 16), nn.Parameter(torch.zeros(1, 1, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.cat([self.token, self.patches(x).flatten(2).transpose(1, 2)], 1)
+            return (torch.softmax(x @ x.transpose(1, 2), -1) @ x)[:, 1:]
+
+    assert last(Tokens(), (3, 39, 39)).largest == (32, 32)
+    assert last(Tokens(), (3, 48, 48)).largest == ("whole", "whole")
+
+
+def test_a_given_scale_counts_not_the_rounded_sizes() -> None:
+    third = Do(lambda x: nn.functional.interpolate(x, scale_factor=1 / 3, mode="nearest"))
+    field = last(nn.Sequential(third, nn.Conv2d(3, 3, 3)), (3, 25, 25))
+    assert (field.largest, field.stride) == ((7, 7), (3, 3))
+
+
+def test_another_order_in_memory_and_picked_units_are_not_followed() -> None:
+    turned = Do(lambda x: x.as_strided(x.shape, (512, 256, 1, 16)))
+    assert cost(nn.Sequential(turned, nn.Conv2d(2, 2, (3, 1))), (2, 16, 16)).rows[-1].lost == "as_strided"
+    picked = Do(lambda x: x[:, :, [0, 1]].mean(2, keepdim=True))
+    assert cost(picked, (2, 32, 32)).rows[-1].lost == "index"
+    unpooled = Do(lambda x, pool, back: back(*pool(x)), nn.MaxPool2d(2, return_indices=True), nn.MaxUnpool2d(2))
+    assert cost(unpooled, (3, 16, 16)).rows[-1].lost == "max_unpool2d"
+    circular = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, padding=1, padding_mode="circular"))
+    assert cost(circular, (3, 33, 33)).receptive_field is None
+
+
+def test_gradients_that_cancel_or_die() -> None:
+    class ChannelNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    normed = nn.Sequential(nn.Conv2d(3, 8, 3), ChannelNorm(), nn.Conv2d(8, 8, 3))
+    assert support(normed, (3, 33, 33))[0] == (5, 5)
+    difference = Do(lambda x, a, b: a(x) - b(x), nn.Conv2d(3, 8, 3), nn.Conv2d(3, 8, 3))
+    assert support(difference, (3, 33, 33))[0] == (3, 3)
+    dead = nn.Sequential(nn.Conv2d(3, 8, 3), Do(lambda x: torch.relu(1 - 10 * x)), nn.Conv2d(8, 8, 3))
+    with pytest.raises(UsageError, match="no gradient of the last layer reaches the picture"):
+        support(dead, (3, 33, 33))
+    with pytest.raises(UsageError, match="has no numbers to run on; build it on the CPU"):
+        support(nn.Conv2d(3, 8, 3, device="meta"), (3, 16, 16))
+
+
 def test_methods_that_there_are_not() -> None:
     with pytest.raises(UsageError, match="no method called 'guess'; use paths or gradient"):
         receptive_field(nn.Conv2d(1, 1, 3), (1, 9, 9), method="guess")
+    with pytest.raises(UsageError, match="has no layer 'cnv' that does something"):
+        receptive_field(nn.Sequential(nn.Conv2d(1, 1, 3)), (1, 9, 9), layer="cnv")
+    with pytest.raises(UsageError, match=r"'resnet18' is no torch.nn.Module; create it first"):
+        receptive_field("resnet18")  # type: ignore[arg-type]
+    block = nn.Sequential(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Conv2d(1, 1, 3)))
+    assert receptive_field(block, (1, 9, 9), layer="0") == (5, 5)
     with pytest.raises(UsageError, match="has no map of units at 'conv9'; give the name of a layer"):
         receptive_field(nn.Conv2d(1, 1, 3), (1, 9, 9), layer="conv9", method="gradient")

@@ -128,6 +128,20 @@ def test_mistakes_are_named() -> None:
         training_memory(nn.Linear(3, 3), (3,), batch=1, optimizer="adamx")
     with pytest.raises(UsageError, match="batch = 0, accumulate = 1: both must be at least 1"):
         training_memory(nn.Linear(3, 3), (3,), batch=0)
+    with pytest.raises(UsageError, match="kernels of device 'tpu' are not here"):
+        training_memory(nn.Linear(3, 3), (3,), batch=1, device="tpu")
+    with pytest.raises(UsageError, match=r"Linear does not run on an input of 2 x 4 .in training"):
+        training_memory(nn.Linear(3, 3), (4,), batch=2)
+    with pytest.raises(UsageError, match="Expected more than 1 value per channel"):
+        training_memory(nn.BatchNorm1d(3), (3,), batch=1)
+    with pytest.raises(UsageError, match=r"'lenet5' is no torch.nn.Module"):
+        training_memory("lenet5", (1, 32, 32), batch=1)  # type: ignore[arg-type]
+
+
+def test_a_workspace_that_only_the_kernel_knows_is_named() -> None:
+    found = training_memory(nn.LSTM(4, 5, batch_first=True), (7, 4), batch=2, loss=lambda out: out[0].sum())
+    assert found.workspaces == ("the CPU's LSTM",)
+    assert training_memory(nn.Linear(3, 3), (3,), batch=1).workspaces == ()
 
 
 @given(

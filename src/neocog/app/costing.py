@@ -46,12 +46,19 @@ def cost(
     allocated for a named network. UsageError where it does not run on this input.
     """
     if isinstance(module, nn.Module):
+        if num_classes is not None or knobs is not None:
+            raise UsageError("num_classes and knobs are of networks by name", "leave them out for a module")
+        unknown = more.keys() - {"inputs", "name", "allocate"}
+        if unknown:
+            raise UsageError(f"cost has no argument {', '.join(sorted(unknown))}", "help(neocog.cost) lists them")
         shape = (3, 224, 224) if input_shape is None else input_shape
         return cost_of_module(module, shape, dtype=dtype, **more)
     if not isinstance(module, str):
         raise UsageError(
             f"{module!r} is no network", "give a torch.nn.Module, a name of `neocog models` or a run folder"
         )
+    if more:
+        raise UsageError(f"{', '.join(sorted(more))}: not for a network by name", "help(neocog.cost) lists what is")
     planned = plan(module, _one(input_shape), num_classes, knobs)
     return cost_of(planned.network, planned.input_shape, dtype=dtype, name=planned.name)
 
@@ -72,7 +79,8 @@ def plan(
     knobs: Mapping[str, Any] | None = None,
 ) -> Planned:  # fmt: skip
     """A named network, or that of a run folder, on the meta device."""
-    if is_run(Path(name)):
+    of_run = len(name) < 256 and is_run(Path(name))
+    if of_run:
         if num_classes is not None or knobs:
             raise UsageError(f"{name} is a run, whose network is settled", "leave --classes and --knob out")
         card = Run.open(name).card
@@ -82,7 +90,8 @@ def plan(
         entry, options = lookup(name), dict(knobs or {})
         for option in options.keys() & SETTINGS:
             raise UsageError(f"{option} is no --knob", "use --classes and --input")
-        classes, shape = num_classes or entry.spec.num_classes, input_shape or entry.spec.input_shape
+        classes = entry.spec.num_classes if num_classes is None else num_classes
+        shape = input_shape or entry.spec.input_shape
     if len(shape) != len(entry.spec.input_shape):
         wanted = ",".join(str(n) for n in entry.spec.input_shape)
         raise UsageError(f"{entry.spec.name} does not take inputs of {_by(shape)}", f"give {wanted}, for instance")
@@ -102,7 +111,7 @@ def plan(
     if len(shape) == 3:
         for size in shape[1:]:
             check_size(entry.spec.name, network, size, f"--input {shape[0]},{{0}},{{0}}")
-    return Planned(name if is_run(Path(name)) else entry.spec.name, entry.spec, network, shape, make)
+    return Planned(name if of_run else entry.spec.name, entry.spec, network, shape, make)
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,15 @@ class StepMemory:
 
     def largest(self, limit: int) -> int:
         """The largest batch that fits into `limit` bytes; 0 where none does."""
-        return largest_batch(lambda batch: self(batch).peak, limit, self.config.batch_size)
+        return largest_batch(self._peak, limit, self.config.batch_size)
+
+    def _peak(self, batch: int) -> int:
+        try:
+            return self(batch).peak
+        except UsageError:
+            if batch > 1:
+                raise
+            return self(2).peak  # batch norm does not learn from a single value: two is the least that could fit
 
     def about(self, limit: int) -> int:
         """`largest`, from the line through two batches."""
@@ -247,6 +264,8 @@ def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) ->
 def _one(shape: Shape | Sequence[Shape] | None) -> Shape | None:
     if shape is None:
         return None
+    if not isinstance(shape, Sequence):
+        raise UsageError(f"{shape!r} is no input shape", "give (channels, height, width)")
     sizes = tuple(n for n in shape if isinstance(n, int))
     if len(sizes) != len(shape):
         raise UsageError(f"{shape!r} is no input shape of a named network", "give (channels, height, width)")

@@ -36,7 +36,7 @@ def add(app: typer.Typer, text: str) -> None:
 def cost(
     models: Annotated[list[str], typer.Argument(help="Networks of `neocog models`, or run folders.")],
     input: Annotated[str, _in(NETWORK, "C,H,W", "One picture (default: the network's own size).")] = "",
-    classes: Annotated[int | None, _in(NETWORK, "N", "Number of classes.", min=1)] = None,
+    classes: Annotated[int | None, _in(NETWORK, "N", "Number of classes.", min=1, max=10**6)] = None,
     knob: Annotated[list[str], _in(NETWORK, "NAME=VALUE", "A network's own option.")] = [],  # noqa: B006
     dtype: Annotated[str, _in(NETWORK, "float32|bfloat16|float16|float64", "Of weights and outputs.")] = "float32",
     depth: Annotated[int | None, _in(TABLE, "N", "Fold the rows: 1 shows stem, stages and head.", min=1)] = None,
@@ -104,8 +104,15 @@ def check_files(csv: Path | None, html: Path | None, picture: Path | None, zoo: 
     for path in (csv, html, picture, zoo):
         if path is not None and not path.parent.is_dir():
             raise UsageError(f"the folder of {path} does not exist", f"make {path.parent} first")
-        if path is not None and path.is_dir():
-            raise UsageError(f"{path} is a folder", "give the name of a file")
+        try:
+            odd = path is not None and path.exists() and not path.is_file()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be written ({error.strerror})", "give another name") from None
+        if path is not None and odd:
+            raise UsageError(f"{path} is {'a folder' if path.is_dir() else 'no file'}", "give the name of a file")
+    given = [path.resolve() for path in (csv, html, picture, zoo) if path is not None]
+    if len(set(given)) < len(given):
+        raise UsageError("two of the files have one name", "give each its own")
 
 
 def write_files(
@@ -114,13 +121,20 @@ def write_files(
     from neocog.app import cost_files, costing
 
     if csv is not None:
-        write_atomic(csv, costing.to_csv([answer.table for answer in answers]))
+        write(csv, costing.to_csv([answer.table for answer in answers]))
     if html is not None:
-        write_atomic(html, cost_files.to_html(answers, shlex.join(["neocog", *sys.argv[1:]])))
+        write(html, cost_files.to_html(answers, shlex.join(["neocog", *sys.argv[1:]])))
     if picture is not None:
-        write_atomic(picture, cost_files.bars(answers, "png" if picture.suffix == ".png" else "svg"))
+        write(picture, cost_files.bars(answers, "png" if picture.suffix == ".png" else "svg"))
     if zoo is not None:
-        write_atomic(zoo, cost_files.zoo(answers, "png" if zoo.suffix == ".png" else "svg"))
+        write(zoo, cost_files.zoo(answers, "png" if zoo.suffix == ".png" else "svg"))
+
+
+def write(path: Path, content: str | bytes) -> None:
+    try:
+        write_atomic(path.resolve(), content)  # where a link points, not in its place
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror})", "give another name") from None
 
 
 def rows_of(found: Any, wide: bool) -> None:
@@ -226,6 +240,8 @@ def memory_lines(step: Any) -> None:
                      f"{step.precision}, {step.regime}: {shown}")  # fmt: skip
     if m.kernels:
         line("", f"attention as {', '.join(m.kernels)} does it; another device may choose another kernel")
+    if m.workspaces:
+        line("warning", f"at least: {', '.join(m.workspaces)} keeps a workspace whose size is not known beforehand")
     fits = "fits" if step.fits else "does not fit"
     most = f"the largest batch is {step.largest_batch:,}" if step.largest_batch else "not even one picture fits"
     line("memory" if step.fits else "warning", f"it {fits}: {amount(step.limit)} {step.limit_name}; {most}")
@@ -245,14 +261,14 @@ def amount(size: float) -> str:
 def parse_shape(text: str) -> tuple[int, ...]:
     """ "3,224,224" or "3x224x224"."""
     parts = re.split(r"[,x]", text.replace(" ", ""))
-    if not all(part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
+    if not all(re.fullmatch(r"[0-9]{1,5}", part) and int(part) > 0 for part in parts):
         raise UsageError(f"--input {text!r} is no shape", "write channels, height and width: 3,224,224")
     return tuple(int(part) for part in parts)
 
 
 def parse_bytes(text: str) -> int:
     """ "8G", "512M", "24 GiB"."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt])(?:i?b)?", text.strip().lower())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([kmgt])(?:i?b)?", text.strip().lower())
     if match is None:
         raise UsageError(f"--memory {text!r} is no amount of memory", "write it as 8G or 512M")
     return int(float(match[1]) * UNITS[match[2]])

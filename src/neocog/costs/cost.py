@@ -1,7 +1,6 @@
 """`cost(module, input_shape)`: every layer of any module with shapes, memory, parameters, MACs, receptive field."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -9,9 +8,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from neocog.core.contracts import Network
-from neocog.core.errors import UsageError
+from neocog.core.errors import UsageError, did_you_mean
 from neocog.costs import follow
 from neocog.costs.count import copied, on_meta
+from neocog.costs.failing import checked, does_not_run
 from neocog.costs.gradient import support
 from neocog.costs.table import CostTable, Extent, Shape
 from neocog.costs.trace import Trace
@@ -43,6 +43,8 @@ def cost_of(
     dtype: torch.dtype | None = None, name: str = "",
 ) -> CostTable:  # fmt: skip
     """`cost` of a module that may be used up, such as one that was built on the meta device."""
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise UsageError(f"{dtype!r} is no type of weights", "give torch.float32, torch.bfloat16 or torch.float16")
     twin.eval()
     if isinstance(twin, Network):
         twin.auxiliary = None  # training alone uses them
@@ -60,8 +62,8 @@ def cost_of(
     try:
         with trace.watching():
             twin(*args, **kwargs)
-    except (RuntimeError, ValueError, TypeError, NotImplementedError, IndexError, AssertionError) as error:
-        raise _explained(error, name, trace.where, shown) from error
+    except Exception as error:
+        raise does_not_run(error, name, trace.where, shown) from error
     params = {id(p): p for p in twin.parameters()}
     return CostTable(
         name=name,
@@ -80,13 +82,12 @@ def _inputs(
     device: torch.device,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:  # fmt: skip
     if given is not None:
+        given = (given,) if isinstance(given, Tensor) else given
         moved = pytree.tree_map_only(Tensor, lambda t: t.to(device, dtype if t.is_floating_point() else None), given)
         return ((), dict(moved)) if isinstance(moved, Mapping) else (tuple(moved), {})
-    several: Sequence[Any] = [shapes] if all(isinstance(n, Integral) for n in shapes) else shapes
-    for shape in several:
-        if not (isinstance(shape, Sequence) and shape and all(isinstance(n, Integral) and int(n) > 0 for n in shape)):
-            raise UsageError(f"{shape!r} is no input shape", "give positive sizes without the batch: (3, 224, 224)")
-    return tuple(torch.zeros(1, *map(int, shape), dtype=dtype, device=device) for shape in several), {}
+    one = not isinstance(shapes, Sequence) or not shapes or not all(isinstance(shape, Sequence) for shape in shapes)
+    several: Sequence[Any] = [shapes] if one else shapes
+    return tuple(torch.zeros(1, *checked(shape), dtype=dtype, device=device) for shape in several), {}
 
 
 def _pictures(module: nn.Module, inputs: Sequence[Tensor]) -> Shape:
@@ -103,18 +104,6 @@ def _pictures(module: nn.Module, inputs: Sequence[Tensor]) -> Shape:
     return pixels
 
 
-def _explained(error: Exception, name: str, where: str, inputs: Sequence[Tensor]) -> UsageError:
-    shapes = ", ".join(" x ".join(str(n) for n in t.shape) for t in inputs)
-    first = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    if "meta tensor" in str(error).lower() or isinstance(error, NotImplementedError):
-        return UsageError(
-            f"{name} looks at its numbers while it runs (in {where or 'its forward'}: {first})",
-            "run it on real ones: cost(module, ..., allocate=True)",
-        )
-    return UsageError(f"{name} does not run on an input of {shapes} (in {where or 'its forward'}: {first})",
-                      "give the input_shape it was made for, without the batch")  # fmt: skip
-
-
 def receptive_field(
     module: nn.Module, input_shape: Shape = (3, 224, 224), *, layer: str | None = None, method: str = "paths"
 ) -> tuple[Extent, ...]:
@@ -124,14 +113,23 @@ def receptive_field(
     positive weights and looks which pixels of an `input_shape` picture matter, so the picture clips it.
     UsageError where the layer is not there, or its field could not be followed.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{module!r} is no torch.nn.Module", "create it first: neocog.create_model(name)")
     if method == "gradient":
         return support(module, input_shape, layer)[0]
     if method != "paths":
         raise UsageError(f"there is no method called {method!r}", "use paths or gradient")
     table = cost(module, input_shape)
-    rows = [row for row in table.rows if row.name == layer] if layer is not None else list(table.rows)
-    found = [row for row in rows if row.field is not None and (layer is not None or None not in row.field.stride)]
-    if found and found[-1].field is not None:
-        return found[-1].field.largest
+    if layer is None:
+        if table.receptive_field is not None:
+            return table.receptive_field
+        rows = list(table.rows)
+    else:
+        rows = [row for row in table.rows if row.name == layer or row.name.startswith(f"{layer}.")]
+        if not rows:
+            hint = did_you_mean(layer, [row.name for row in table.rows]) or "cost(module).rows names them"
+            raise UsageError(f"{table.name} has no layer {layer!r} that does something", hint)
+        if rows[-1].field is not None:
+            return rows[-1].field.largest
     lost = next((f" ({row.lost} is not followed)" for row in rows if row.lost), "")
-    raise UsageError(f"{table.name} has no receptive field at {layer or 'any layer'}{lost}", "try method='gradient'")
+    raise UsageError(f"{table.name} has no receptive field at {layer or 'its end'}{lost}", "try method='gradient'")

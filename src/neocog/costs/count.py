@@ -12,7 +12,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.overrides import TorchFunctionMode
 
 from neocog.core.contracts import Network
-from neocog.core.errors import UsageError
+from neocog.core.errors import UsageError, one_line
 from neocog.costs import formulas
 from neocog.costs.watch import Watch
 
@@ -104,4 +104,13 @@ def copied(module: nn.Module, replace: Callable[[Tensor], Tensor]) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(replace(parameter), requires_grad=parameter.requires_grad)
     for buffer in module.buffers():
         memo[id(buffer)] = replace(buffer)
-    return copy.deepcopy(module, memo)
+    for part in module.modules():  # weights that are computed from others, features that are kept
+        kept = (value for value in vars(part).values() if isinstance(value, Tensor) and id(value) not in memo)
+        memo.update({id(value): replace(value.detach()) for value in kept})
+    try:
+        return copy.deepcopy(module, memo)
+    except (TypeError, RuntimeError) as error:
+        raise UsageError(
+            f"{type(module).__name__} cannot be copied ({one_line(str(error))[:120]})",
+            "keep what cannot be copied out of the module",
+        ) from error

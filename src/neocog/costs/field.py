@@ -32,6 +32,7 @@ class Path:
     dims: tuple[Dimension, ...]
     largest: Span | None
     smallest: Span | None
+    hull: tuple[int, int] | None = None  # what scattered units see together, first and last pixel
 
     def related(self, dim: int) -> bool:
         return any(step for _, step in self.dims[dim])
@@ -88,13 +89,13 @@ class Path:
             raise FieldLost
         last = sum((n - 1) * step for n, step in steps)
 
-        def hull(span: Span | None) -> Span | None:
-            if span is None or any(step == SCATTERED for _, step in steps):
+        def together(span: Span | None) -> Span | None:
+            if span is None:
                 return None
-            low, high = span.low(0), span.high(last)
+            low, high = self.hull or (span.low(0), span.high(last))
             return None if low <= 0 and high >= pixels - 1 else Span(Steps((low,), 0), Steps((high,), 0))
 
-        return replace(self, largest=hull(self.largest), smallest=hull(self.smallest))
+        return replace(self, largest=together(self.largest), smallest=together(self.smallest), hull=None)
 
     # Shapes
 
@@ -121,8 +122,15 @@ class Path:
         if not self.related(dim):
             return self._with(dim, ((size, 0),))
         self._alone(dim)
-        lump = self._map(lambda span: Span(Steps((0,), 0), Steps((span.size - 1,), 0)))
-        return lump._with(dim, ((size, SCATTERED),))
+        last = sum((n - 1) * max(step, 0) for n, step in self.dims[dim])
+        seen = None if self.largest is None else (self.largest.low(0), self.largest.high(last))
+        return self.lump(dim, size, self.hull or seen)
+
+    def lump(self, dim: int, size: int, hull: tuple[int, int] | None) -> "Path":
+        """`dim` holds units that each see as much as before, somewhere within `hull`."""
+        lumped = self._map(lambda span: Span(Steps((0,), 0), Steps((span.size - 1,), 0)))
+        dims = (*self.dims[:dim], ((size, SCATTERED),), *self.dims[dim + 1 :])
+        return replace(lumped, dims=dims, hull=hull)
 
     def reshaped(self, shape: Sequence[int]) -> "Path":
         """The same numbers in the same order, in other dimensions."""

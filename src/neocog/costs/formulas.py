@@ -44,7 +44,7 @@ def other_ops(func: Any, args: Sequence[Any], out: Any) -> int:
     reads, and the window times the outputs of a pool. Copies, views and indexing are none."""
     name = func._opname.removesuffix("_")
     outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
-    if name in _POOLS and outputs:
+    if name in POOLS and outputs:
         return outputs[0].numel() * prod(_pair(args[1], outputs[0].ndim - 2))
     if name in _READS:
         return args[0].numel() if isinstance(args[0], Tensor) else 0
@@ -134,7 +134,7 @@ _FORMULAS: dict[str, Formula] = {
     "mkldnn_rnn_layer_backward": _rnn_layer_backward,
 }  # fmt: skip
 
-_POOLS = {
+POOLS = {
     "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool1d", "avg_pool2d", "avg_pool3d", "max_pool1d",
     "max_pool2d", "max_pool3d",
 }  # fmt: skip
@@ -151,7 +151,7 @@ _COPIES = {"clone", "_to_copy", "copy", "fill", "zero", "where", "masked_fill", 
 
 # Operators without multiply-accumulates that are neither views nor marked as pointwise. Interpolation and norms
 # belong here by the convention of the field: their products are few and are not counted by anyone.
-NONE = _POOLS | _READS | _COPIES | _UNMARKED | {
+NONE = POOLS | _READS | _COPIES | _UNMARKED | {
     # making and moving
     "empty", "empty_like", "empty_strided", "empty_permuted", "zeros", "ones", "full", "arange", "linspace", "eye",
     "scalar_tensor", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_empty",

@@ -5,7 +5,6 @@ positive, so that no two paths cancel out; max pooling, which lets one pixel of 
 pooling; and every layer's output is scaled back to at most 1, so that nothing saturates or dies away.
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from neocog.core.errors import UsageError
+from neocog.costs.count import copied
+from neocog.costs.failing import does_not_run
 from neocog.costs.table import Shape
 
 UNITS = 4  # neighbours that are asked, because after upsampling they do not all see as much
@@ -26,14 +27,19 @@ def support(module: nn.Module, input_shape: Shape, layer: str | None = None) -> 
     Of the units, the one that sees most counts. `layer`: a module's name (default: the last one whose output still
     is a map of several units). Where the field ends at the picture's border, a larger picture would show more of it.
     """
-    twin = copy.deepcopy(module).double().eval()
+    if any(p.is_meta for p in module.parameters()):
+        raise UsageError(f"{type(module).__name__} has no numbers to run on", "build it on the CPU")
+    twin = copied(module, torch.clone).double().eval()
     _make_positive(twin)
     maps: dict[str, Tensor] = {}
     for name, part in twin.named_modules():
         part.register_forward_hook(_keeper(name, maps))
     x = torch.rand(1, *input_shape, dtype=torch.float64).add_(0.5).requires_grad_()
-    with _Averaging(), torch.enable_grad():
-        twin(x)
+    try:
+        with _Averaging(), torch.enable_grad():
+            twin(x)
+    except Exception as error:
+        raise does_not_run(error, type(module).__name__, "", [x]) from error
     if layer is None:
         several = [name for name, out in maps.items() if out.ndim == x.ndim and max(out.shape[2:]) > 1]
         layer = several[-1] if several else None
@@ -50,13 +56,20 @@ def support(module: nn.Module, input_shape: Shape, layer: str | None = None) -> 
         low, high = places.amin(0).tolist(), places.amax(0).tolist()
         extents = [max(e, b - a + 1) for e, a, b in zip(extents, low, high, strict=True)]
         bordered |= any(a == 0 or b == n - 1 for a, b, n in zip(low, high, x.shape[2:], strict=True))
+    if not any(extents):
+        raise UsageError(
+            f"{type(module).__name__}: no gradient of {layer or 'the last layer'} reaches the picture",
+            "use method='paths'",
+        )
     return tuple(extents), bordered
 
 
 @torch.no_grad()
 def _make_positive(module: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
     for parameter in module.parameters():
-        parameter.fill_(1 / max(parameter[0].numel(), 1) if parameter.ndim > 1 else 1)
+        parameter.uniform_(0.5, 1.5, generator=generator)  # not all alike: a norm would find nothing to scale
+        parameter.div_(max(parameter[0].numel(), 1) if parameter.ndim > 1 else 1)
     for name, buffer in module.named_buffers():
         if buffer.is_floating_point():
             buffer.fill_(0 if name.endswith("mean") else 1)

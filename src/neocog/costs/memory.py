@@ -22,6 +22,8 @@ from torch.utils import _pytree as pytree
 from neocog.core.errors import UsageError, did_you_mean
 from neocog.costs import formulas
 from neocog.costs.count import copied
+from neocog.costs.failing import checked, does_not_run
+from neocog.costs.operators import tensors_of
 from neocog.costs.watch import Watch
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
@@ -53,6 +55,7 @@ class TrainingMemory:
     trained: int  # parameters that learn, a number
     macs: int  # of forward and backward, for the whole batch
     kernels: tuple[str, ...]  # fused attention kernels that were assumed: other devices may choose others
+    workspaces: tuple[str, ...]  # operators that keep a workspace whose size only they know: `peak` is a lower bound
     unknown: tuple[str, ...]  # operators whose multiply-accumulates have no formula: `macs` is partial
 
 
@@ -67,10 +70,14 @@ def training_memory(
     `device`: whose kernels are assumed; "cuda" needs a PyTorch with CUDA. `loss`: from the module's output to a
     scalar (default: the cross-entropy of every tensor of scores).
     """
-    if batch < 1 or accumulate < 1:
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"{module!r} is no torch.nn.Module", "create it first: neocog.create_model(name)")
+    if not all(type(n) is int and 1 <= n <= 2**31 for n in (batch, accumulate)):
         raise UsageError(f"batch = {batch}, accumulate = {accumulate}: both must be at least 1", "give whole numbers")
-    if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
-        hint = did_you_mean(optimizer, OPTIMIZERS) or f"use one of {', '.join(OPTIMIZERS)}"
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise UsageError(f"the kernels of device {device!r} are not here", "use cpu, or cuda where PyTorch has it")
+    if not callable(optimizer) and optimizer not in OPTIMIZERS:
+        hint = did_you_mean(str(optimizer), OPTIMIZERS) or f"use one of {', '.join(OPTIMIZERS)}"
         raise UsageError(f"there is no optimizer called {optimizer!r}", hint)
     make = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     with FakeTensorMode():
@@ -79,18 +86,22 @@ def training_memory(
         with _Live() as live:
             live.hold("parameters", [*twin.parameters(), *twin.buffers()])
             step = _Step(twin, make, live, loss or _cross_entropy, bf16)
-            x = torch.empty(batch, *input_shape, dtype=dtype, device=device)
+            x = torch.empty(batch, *checked(input_shape), dtype=dtype, device=device)
             live.hold("inputs", [x])
-            step.run(x, accumulate)  # the optimizer's state appears at the end of the first step
-            live.forget_peak()
-            step.run(x, accumulate)
+            try:
+                step.run(x, accumulate)  # the optimizer's state appears at the end of the first step
+                live.forget_peak()
+                step.run(x, accumulate)
+            except Exception as error:
+                raise does_not_run(error, type(module).__name__, "training", [x]) from error
     peak = live.at_peak
     return TrainingMemory(
         batch=batch, peak=live.peak, moment=live.peak_moment, parameters=peak["parameters"],
         optimizer_state=peak["optimizer_state"], inputs=peak["inputs"], gradients=peak["gradients"],
         saved=peak["saved"], rest=peak["rest"], saved_in_all=step.saved,
         trained=sum(p.numel() for p in twin.parameters() if p.requires_grad), macs=live.macs,
-        kernels=tuple(sorted(live.kernels)), unknown=tuple(sorted(live.unknown)),
+        kernels=tuple(sorted(live.kernels)), workspaces=tuple(sorted(live.workspaces)),
+        unknown=tuple(sorted(live.unknown)),
     )  # fmt: skip
 
 
@@ -171,6 +182,7 @@ class _Live(Watch):
         self.moment = self.peak_moment = ""
         self.macs = 0
         self.kernels: set[str] = set()
+        self.workspaces: set[str] = set()
         self.unknown: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -180,6 +192,8 @@ class _Live(Watch):
         if macs is None:
             self.unknown.add(formulas.name_of(func))
         self.macs += macs or 0
+        if func._opname == "mkldnn_rnn_layer":
+            self.workspaces.add("the CPU's LSTM")
         if "attention" in func._opname:
             self.kernels.add(func._opname.strip("_").removesuffix("_backward"))
         for tensor in pytree.tree_leaves(out):
@@ -223,8 +237,10 @@ class _Live(Watch):
 def _cross_entropy(outputs: Any) -> Tensor:
     """Of every tensor of scores among the outputs, (B, K) or (B, K, ...); of what is none, the mean."""
     losses = []
-    for scores in pytree.tree_leaves(outputs):
-        if isinstance(scores, Tensor) and scores.is_floating_point():
+    for scores in tensors_of(outputs):
+        if scores.is_floating_point():
             target = torch.zeros(scores.shape[0], *scores.shape[2:], dtype=torch.int64, device=scores.device)
             losses.append(F.cross_entropy(scores, target) if scores.ndim > 1 else scores.mean())
+    if not losses:
+        raise UsageError("no scores are among what the network returns", "give training_memory a loss")
     return torch.stack(losses).sum()

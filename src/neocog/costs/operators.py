@@ -16,6 +16,12 @@ RULES: dict[str, Rule] = {}  # by the operator's name
 NAME = "_neocog_field"  # the attribute of a tensor that holds its Field
 
 
+def tensors_of(tree: Any) -> list[Tensor]:
+    """All tensors of nested lists and dicts, and of objects such as data classes."""
+    found = [t for t in pytree.tree_leaves(tree) if isinstance(t, Tensor)]
+    return found or [t for t in pytree.tree_leaves(getattr(tree, "__dict__", {})) if isinstance(t, Tensor)]
+
+
 def field_of(tensor: Tensor) -> Field | None:
     field: Field | None = getattr(tensor, NAME, None)
     return field

@@ -31,7 +31,7 @@ def unite(paths: Iterable[Path], misaligned: Callable[[str], None]) -> tuple[Pat
     united = list(groups.values())
     if whole:
         seen_elsewhere = [path for path in united if not (path.single and path.largest is path.smallest is None)]
-        united = [Path(path.dims, None, path.smallest) for path in seen_elsewhere or united[:1]]
+        united = [Path(path.dims, None, path.smallest, path.hull) for path in seen_elsewhere or united[:1]]
     if len(united) > MOST:
         raise FieldLost
     return tuple(united)
@@ -42,7 +42,9 @@ def _both(one: Path, other: Path, misaligned: Callable[[str], None]) -> Path:
     if one.largest is not None and other.largest is not None:
         largest = _hull(one.largest, other.largest, misaligned)
     smallest = min((one.smallest, other.smallest), key=lambda span: float("inf") if span is None else span.size)
-    return Path(one.dims, largest, smallest)
+    hulls = [path.hull for path in (one, other) if path.hull is not None]
+    hull = (min(low for low, _ in hulls), max(high for _, high in hulls)) if hulls else None
+    return Path(one.dims, largest, smallest, hull)
 
 
 def _hull(one: Span, other: Span, misaligned: Callable[[str], None]) -> Span:

@@ -5,11 +5,12 @@ only says which of them an operator is, along which dimensions.
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 from torch import Tensor
 
-from neocog.costs.field import STRAIGHT, FieldLost, Reach
+from neocog.costs.field import STRAIGHT, FieldLost, Path, Reach
 from neocog.costs.operators import Call, Paths, Tracked, rule
 
 # Each number alone
@@ -111,7 +112,7 @@ def _adaptive_pool(call: Call, tracked: Tracked) -> Paths:
 
 @rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
 def _nearest(call: Call, tracked: Tracked) -> Paths:
-    return _resampled(call, tracked, lambda size, out: ((size, 0, out), (size, 0, out)))
+    return _resampled(call, tracked, lambda size, out: ((size, 0, out), (size, 0, out)))  # floor(i size / out)
 
 
 @rule("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
@@ -136,9 +137,19 @@ def _interpolated(call: Call, tracked: Tracked) -> Paths:
 
 
 def _resampled(call: Call, tracked: Tracked, reach: Callable[[int, int], tuple[Reach, Reach]]) -> Paths:
+    """`reach(size, out)`; a scale that was given counts instead of the sizes, which are rounded."""
     n = _rank(call)
-    sizes = zip(call.args[0].shape[-n:], call.shape[-n:], strict=True)
-    return _windows(tracked.first, len(call.shape) - n, call.shape[-n:], [reach(*pair) for pair in sizes])
+    scales = [value for key, value in call.named.items() if key.startswith("scales")]
+    scales = [None] * n if len(scales) != n else scales
+    pairs = []
+    for size, out, scale in zip(call.args[0].shape[-n:], call.shape[-n:], scales, strict=True):
+        by_size = scale is None or call.named.get("align_corners")
+        if by_size:
+            pairs.append(reach(size, out))
+            continue
+        exact = 1 / Fraction(scale).limit_denominator(1000)
+        pairs.append(reach(exact.numerator, exact.denominator))
+    return _windows(tracked.first, len(call.shape) - n, call.shape[-n:], pairs)
 
 
 @rule("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d", "replication_pad1d",
@@ -154,6 +165,8 @@ def _pad(call: Call, tracked: Tracked) -> Paths:
 
 @rule("im2col")
 def _im2col(call: Call, tracked: Tracked) -> Paths:
+    if call.args[0].ndim != 4:
+        raise FieldLost
     kernel, dilation, padding, stride = (
         _each(call.named[k], 2) for k in ("kernel_size", "dilation", "padding", "stride")
     )
@@ -274,8 +287,9 @@ def _view(call: Call, tracked: Tracked) -> Paths:
 
 @rule("as_strided")
 def _as_strided(call: Call, tracked: Tracked) -> Paths:
-    """Another order in memory; with another shape it could be anything."""
-    if call.args[0].shape != call.shape:
+    """In place, kernels give a fresh result another order in memory. A user's could be anything."""
+    ordered = call.func._opname == "as_strided_" or tuple(call.args[0].stride()) == tuple(call.args[2])
+    if call.args[0].shape != call.shape or not ordered:
         raise FieldLost
     return tracked.first
 
@@ -358,13 +372,23 @@ PIECES: dict[str, Callable[[Call, Tracked, int], Paths]] = {
 def _cat(call: Call, tracked: Tracked) -> Paths:
     dim, rank = call.named["dim"] % len(call.shape), len(call.shape)
     joined = [path for tensor in call.args[0] if tensor.ndim == rank for path in tracked.paths(tensor)]
-    return [path.scattered(dim, call.shape[dim]) for path in joined]
+    return _one_after_another(joined, dim, call.shape[dim])
 
 
 @rule("stack")
 def _stack(call: Call, tracked: Tracked) -> Paths:
     dim = call.named["dim"] % len(call.shape)
-    return [path.inserted(dim, call.shape[dim]) for tensor in call.args[0] for path in tracked.paths(tensor)]
+    paths = [path.inserted(dim) for tensor in call.args[0] for path in tracked.paths(tensor)]
+    return _one_after_another(paths, dim, call.shape[dim])
+
+
+def _one_after_another(paths: Sequence[Path], dim: int, size: int) -> Paths:
+    """Single positions that see different places become units of `dim`, in an order that is not followed."""
+    single = [path.largest for path in paths if path.single and path.largest is not None]
+    if len(set(single)) < 2:
+        return [path.scattered(dim, size) for path in paths]
+    hull = min(span.low(0) for span in single), max(span.high(0) for span in single)
+    return [path.lump(dim, size, hull) if path.single else path.scattered(dim, size) for path in paths]
 
 
 @rule("roll")
@@ -389,7 +413,10 @@ def _picked(call: Call, tracked: Tracked) -> Paths:
         if len(given) != 1 or call.args[1][given[0]].ndim != 1:
             raise FieldLost
         dim = given[0]
-    return [path.scattered(dim, call.shape[dim]) for path in tracked.paths(call.args[0])]
+    paths = tracked.paths(call.args[0])
+    if any(path.related(dim) for path in paths):
+        raise FieldLost
+    return [path.scattered(dim, call.shape[dim]) for path in paths]
 
 
 @rule("pixel_shuffle")

@@ -33,7 +33,8 @@ Extent = int | str  # pixels, or WHOLE
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one unit of a layer's output sees of the picture, one entry per axis (height, width).
+    """What one unit of a layer's output sees of the picture, one entry per axis (height, width). Channels are not told
+    apart: where they see differently, the largest field is that of the channel that sees most.
 
     `largest` and `smallest` are the extents in pixels over all paths to the unit, as if the picture had no borders;
     WHOLE where an axis is seen from end to end, whatever its length. `stride` ("jump"): input pixels from one unit to
@@ -129,8 +130,11 @@ class CostTable:
 
     @property
     def receptive_field(self) -> tuple[Extent, ...] | None:
-        """The largest field of the last layer whose units still lie on a grid: what one place of it can see."""
+        """The largest field of the last layer whose units still lie on a grid: what one place of it can see. None
+        where the field was lost on the way."""
         for row in reversed(self.rows):
+            if row.lost:
+                return None
             if row.field is not None and None not in row.field.stride:
                 return row.field.largest
         return None

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from neocog.costs import follow, formulas, shapes
 from neocog.costs.arithmetic import check_division
-from neocog.costs.operators import field_of
+from neocog.costs.operators import field_of, tensors_of
 from neocog.costs.paths import describe
 from neocog.costs.table import ReceptiveField, Row, Shape, Window
 from neocog.costs.watch import Watch
@@ -123,7 +123,7 @@ class Trace(Watch):
         self, name: str, kind: str, in_shape: Shape, out: Any, operators: Sequence[Operator],
         parameters: Iterable[nn.Parameter], seen: tuple[ReceptiveField | None, str],
     ) -> Row:  # fmt: skip
-        tensors = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
+        tensors = tensors_of(out)
         return Row(
             name=name, kind=kind, in_shape=in_shape, out_shape=_shape(tensors[0] if tensors else None),
             memory_kib=sum(t.numel() * t.element_size() for t in tensors) / 1024,
@@ -168,7 +168,8 @@ class Trace(Watch):
         macs = formulas.macs(func, args, kwargs, out)
         window = _window(func, args)
         if window is not None and not window.transposed:
-            self._unseen(window, inputs[0].shape[2:], outputs[0].shape[2:])
+            axes = len(window.kernel)
+            self._unseen(window, inputs[0].shape[-axes:], outputs[0].shape[-axes:])
         # The indices of a max pool are no layer's output; only its backward reads them.
         new = outputs[:1] if func._opname.endswith("_with_indices") else outputs
         return Operator(
@@ -191,7 +192,7 @@ def _seen(tensor: Tensor | None) -> tuple[ReceptiveField | None, str]:
 
 
 def _first(tree: Any) -> Tensor | None:
-    return next((t for t in pytree.tree_leaves(tree) if isinstance(t, Tensor)), None)
+    return next(iter(tensors_of(tree)), None)
 
 
 def _shape(tensor: Tensor | None) -> Shape:
@@ -208,8 +209,8 @@ def _window(func: Any, args: Sequence[Any]) -> Window | None:
         kernel = tuple(args[1].shape[2:])
         stride, padding, dilation = (_each(value, len(kernel)) for value in args[3:6])
         return Window(kernel, stride, padding, dilation, args[8], args[6])
-    if "pool" in name and "adaptive" not in name and "backward" not in name:
-        n = args[0].ndim - 2
+    if name in formulas.POOLS:
+        n = next(int(letter) for letter in name if letter.isdigit())
         kernel = _each(args[1], n)
         stride = _each(args[2] if len(args) > 2 and args[2] else kernel, n)
         dilated: Any = args[4] if name.startswith("max") and len(args) > 4 else 1
