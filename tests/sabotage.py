@@ -270,8 +270,8 @@ FAULTS = [
     Fault(
         "memory: the optimizer's state is not there yet at the peak",
         "costs/memory.py",
-        "            live.forget_peak()\n            step.run(x, accumulate)\n",
-        "            pass\n",
+        "                live.forget_peak()\n                step.run(x, accumulate)\n",
+        "                pass\n",
         QUICK,
         "cost",
     ),
