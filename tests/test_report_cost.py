@@ -19,6 +19,7 @@ import test_report
 from neocog import report as rp
 from neocog.core.errors import one_line
 from neocog.report import cost_model, cost_page, cost_pictures, cost_zoo
+from pages import assert_closed
 from test_report import HOSTILE, Seen, tags_of
 
 browser = test_report.browser
@@ -319,12 +320,7 @@ def test_the_page_needs_nothing_but_itself():
     assert {"svg", "table", "style"} <= names
     assert not names & {"script", "link", "iframe", "object", "embed", "base", "form", "use", "image", "img"}
     assert all(a.get("href", "#").startswith("#") and "src" not in a for _, a in tags)
-    assert "url(" not in html
-    assert "@import" not in html
-    policy = next(a["content"] for tag, a in tags if tag == "meta" and "http-equiv" in a)
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
-    anchors = {a["href"][1:] for tag, a in tags if tag == "a"}
-    assert anchors <= {a["id"] for _, a in tags if "id" in a}
+    assert_closed(html, tags)
 
 
 def test_the_zoo_is_drawn_to_scale_and_the_pages_networks_stand_out():
