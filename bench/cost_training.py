@@ -22,13 +22,14 @@ import numpy as np
 import torch
 from machine import describe, idle_share
 from PIL import Image
-from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
 
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from neocog.core.registry import lookup
-from neocog.costs.memory import OPTIMIZERS, training_memory
+from neocog.costs.memory import training_memory
 from neocog.transfer.regimes import Probe, Scratch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+from allocated import allocated
 
 NETWORKS = ("alexnet", "vgg16", "resnet50", "mobilenet_v2", "densenet121", "vit_b_16")
 TIMED = ("resnet18", "mobilenet_v2", "squeezenet1_1", "resnet50")
@@ -60,38 +61,13 @@ def memory(batch: int, device: str, layout: str) -> None:
         network = lookup(name).build()
         (Probe() if regime == "probe" else Scratch()).enter(network, 0)
         predicted = training_memory(network, SHAPE, batch=batch, optimizer=optimizer, device=device).peak
-        real = measured(network.to(device, memory_format=FORMATS[layout]), batch, optimizer, device, layout)
+        real = allocated(network, SHAPE, batch, optimizer, device=device, layout=FORMATS[layout])
         worst = max(worst, abs(predicted / real - 1))
         row = (name, regime, optimizer, f"{predicted / MIB:.1f}", f"{real / MIB:.1f}", f"{predicted / real:.3f}")
         print("| " + " | ".join(row) + " |", flush=True)
         del network
         gc.collect()
     print(f"\nFarthest off: {worst:.1%}.")
-
-
-def measured(network: torch.nn.Module, batch: int, optimizer: str, device: str, layout: str) -> int:
-    updates = OPTIMIZERS[optimizer]([p for p in network.parameters() if p.requires_grad])
-    x = torch.randn(batch, *SHAPE, device=device).contiguous(memory_format=FORMATS[layout])
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
-
-    def step() -> None:
-        loss = F.cross_entropy(network(x), labels)
-        loss.backward()
-        del loss
-        updates.step()
-        updates.zero_grad(set_to_none=True)
-
-    step()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return torch.cuda.max_memory_allocated()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        step()
-    changes = [e.nbytes() for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    state = [v for values in updates.state.values() for v in values.values() if torch.is_tensor(v)]
-    held = sum(t.numel() * t.element_size() for t in [*network.parameters(), *network.buffers(), *state, x, labels])
-    return held + max(itertools.accumulate(changes))
 
 
 def seconds(pictures: int) -> None:

@@ -1,23 +1,20 @@
 """Predicted training memory against the bytes that PyTorch's allocator hands out in a real step, and by hand."""
 
-import copy
-import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.profiler import ProfilerActivity, profile
+from torch import nn
 
 import neocog.models  # noqa: F401  (importing it registers the networks)
+from allocated import allocated
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
 from neocog.costs.count import MacCounter
-from neocog.costs.memory import OPTIMIZERS, TrainingMemory, largest_batch, training_memory
+from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
 from neocog.transfer.regimes import Probe, Scratch
 
 SHAPE = (3, 96, 96)
@@ -30,35 +27,6 @@ def small(name: str) -> tuple[Network, tuple[int, ...]]:
     return network, SHAPE
 
 
-def measured(
-    network: nn.Module, shape: tuple[int, ...], batch: int, optimizer: str, bf16: bool = False, accumulate: int = 1
-) -> int:
-    """Parameters, buffers, state and pictures, and on top the highest that a step's allocations ever stood, by the
-    profiler's record of every allocation and release."""
-    network = copy.deepcopy(network).to(memory_format=torch.channels_last)  # otherwise oneDNN makes copies of its own
-    learning = [p for p in network.parameters() if p.requires_grad]
-    updates = OPTIMIZERS[optimizer](learning)
-    x = torch.randn(batch, *shape).contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.long)
-
-    def step() -> None:
-        for _ in range(accumulate):
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                loss = F.cross_entropy(network(x), labels)
-            loss.backward()
-            del loss
-        updates.step()
-        updates.zero_grad(set_to_none=True)
-
-    step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        step()
-    changes = [e.nbytes() for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    state = [v for values in updates.state.values() for v in values.values() if isinstance(v, Tensor)]
-    held = sum(t.numel() * t.element_size() for t in [*network.parameters(), *network.buffers(), *state, x])
-    return held + max(itertools.accumulate(changes))
-
-
 @pytest.mark.parametrize("regime", ["full", "probe"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("name", ["alexnet", "resnet18", "mobilenet_v2", "densenet121", "vit_b_16"])
@@ -67,7 +35,7 @@ def test_a_real_step_needs_what_was_predicted(name: str, optimizer: str, regime:
     (Probe() if regime == "probe" else Scratch()).enter(network, 0)
     batch = 2 if name in ("densenet121", "vit_b_16") else 6
     found = training_memory(network, shape, batch=batch, optimizer=optimizer)
-    assert found.peak == pytest.approx(measured(network, shape, batch, optimizer), rel=0.1)
+    assert found.peak == pytest.approx(allocated(network, shape, batch, optimizer), rel=0.1)
     parts = (found.parameters, found.optimizer_state, found.inputs, found.gradients, found.saved, found.rest)
     assert sum(parts) == found.peak
     assert found.unknown == ()
@@ -80,7 +48,9 @@ def test_a_real_step_needs_what_was_predicted(name: str, optimizer: str, regime:
 def test_precision_accumulation_and_another_optimizer(bf16: bool, accumulate: int, optimizer: str) -> None:
     network, shape = small("mobilenet_v2")
     found = training_memory(network, shape, batch=4, optimizer=optimizer, bf16=bf16, accumulate=accumulate)
-    assert found.peak == pytest.approx(measured(network, shape, 4, optimizer, bf16, accumulate), rel=0.1)
+    assert found.peak == pytest.approx(
+        allocated(network, shape, 4, optimizer, bf16=bf16, accumulate=accumulate), rel=0.1
+    )
 
 
 def test_by_hand() -> None:
