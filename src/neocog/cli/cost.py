@@ -85,15 +85,19 @@ def cost(
     if json:
         as_json([answer.to_dict() for answer in answers])
         return
+    show(answers, wide)
+    for path in (csv, html, picture, zoo):
+        if path is not None:
+            line("written", str(path))
+
+
+def show(answers: Sequence["Cost"], wide: bool) -> None:
     if len(answers) > 1:
         side_by_side(answers)
     else:
         rows_of(answers[0].table, wide)
     for answer in answers:
         totals(answer, named=len(answers) > 1)
-    for path in (csv, html, picture, zoo):
-        if path is not None:
-            line("written", str(path))
 
 
 def check_files(csv: Path | None, html: Path | None, picture: Path | None, zoo: Path | None) -> None:

@@ -45,7 +45,7 @@ def other_ops(func: Any, args: Sequence[Any], out: Any) -> int:
     name = func._opname.removesuffix("_")
     outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
     if name in POOLS and outputs:
-        return outputs[0].numel() * prod(_pair(args[1], outputs[0].ndim - 2))
+        return outputs[0].numel() * prod(per_axis(args[1], outputs[0].ndim - 2))
     if name in _READS:
         return args[0].numel() if isinstance(args[0], Tensor) else 0
     if (_POINTWISE in func.tags or name in _UNMARKED) and name not in _COPIES and outputs:
@@ -192,6 +192,7 @@ NONE = POOLS | _READS | _COPIES | _UNMARKED | {
 _UPDATES = ("_foreach_", "_fused_sgd", "_fused_adam", "_fused_adagrad")  # of weights, by an optimizer
 
 
-def _pair(value: Any, n: int) -> list[int]:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
+def per_axis(value: Any, n: int) -> tuple[int, ...]:
+    """An operator's kernel, stride or padding, of which one number may stand for all `n` axes."""
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return values * n if len(values) == 1 else values

@@ -20,11 +20,9 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 from torch.utils import _pytree as pytree
 
 from neocog.core.errors import UsageError, did_you_mean
-from neocog.costs import formulas
-from neocog.costs.count import copied
+from neocog.costs.count import MacCounter, copied
 from neocog.costs.failing import checked, does_not_run
 from neocog.costs.operators import tensors_of
-from neocog.costs.watch import Watch
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 
@@ -171,7 +169,7 @@ class _Step:
         return tensor
 
 
-class _Live(Watch):
+class _Live(MacCounter):
     """The bytes of all storages that are alive, by what they are for."""
 
     def __init__(self) -> None:
@@ -180,18 +178,11 @@ class _Live(Watch):
         self.bytes = dict.fromkeys((*KINDS, "rest"), 0)
         self.peak, self.at_peak = 0, dict(self.bytes)
         self.moment = self.peak_moment = ""
-        self.macs = 0
         self.kernels: set[str] = set()
         self.workspaces: set[str] = set()
-        self.unknown: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        macs = formulas.macs(func, args, kwargs, out)
-        if macs is None:
-            self.unknown.add(formulas.name_of(func))
-        self.macs += macs or 0
+        out = super().__torch_dispatch__(func, types, args, kwargs)
         if func._opname == "mkldnn_rnn_layer":
             self.workspaces.add("the CPU's LSTM")
         if "attention" in func._opname:

@@ -42,7 +42,7 @@ class Call:
 
 
 class Tracked:
-    """The operator's tensors that see the picture: (tensor, its paths along the axis in question)."""
+    """The paths to the operator's tensors along the axis in question."""
 
     def __init__(self, call: Call, axis: int) -> None:
         self.call, self.axis = call, axis
@@ -57,9 +57,9 @@ class Tracked:
         return axis
 
     @property
-    def all(self) -> list[tuple[Tensor, Path]]:
+    def all(self) -> list[Path]:
         tensors = [t for t in pytree.tree_leaves(self.call.args) if isinstance(t, Tensor)]
-        return [(tensor, path) for tensor in tensors for path in self.paths(tensor)]
+        return [path for tensor in tensors for path in self.paths(tensor)]
 
     @property
     def first(self) -> tuple[Path, ...]:

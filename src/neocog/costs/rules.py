@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from neocog.costs.field import STRAIGHT, FieldLost, Path, Reach
+from neocog.costs.formulas import per_axis
 from neocog.costs.operators import Call, Paths, Tracked, rule
 
 # Each number alone
@@ -25,7 +26,7 @@ FRESH = {"zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "ran
 def pointwise(call: Call, tracked: Tracked) -> Paths:
     if call.func._opname in ("copy_", "fill_", "zero_"):  # what was there is gone
         return [path.expanded(call.shape) for source in call.args[1:] for path in tracked.paths(source)] or _nothing()
-    return [path.expanded(call.shape) for _, path in tracked.all]
+    return [path.expanded(call.shape) for path in tracked.all]
 
 
 def _nothing() -> Paths:
@@ -57,22 +58,13 @@ def _rank(call: Call) -> int:
     return next(int(letter) for letter in call.func._opname if letter.isdigit())
 
 
-def _each(value: Any, n: int) -> list[int]:
-    values = list(value) if isinstance(value, (list, tuple)) else [value]
-    return values * n if len(values) == 1 else values
-
-
 @rule("convolution", "_convolution", "convolution_overrideable", "cudnn_convolution", "mkldnn_convolution")
 def _convolution(call: Call, tracked: Tracked) -> Paths:
     named, kernel = call.named, tuple(call.args[1].shape[2:])
     n = len(kernel)
     slides = _slides_back if named.get("transposed") else _slides
-    reaches = [
-        slides(*numbers)
-        for numbers in zip(
-            kernel, _each(named["stride"], n), _each(named["padding"], n), _each(named["dilation"], n), strict=True
-        )
-    ]
+    settings = (per_axis(named[key], n) for key in ("stride", "padding", "dilation"))
+    reaches = [slides(*numbers) for numbers in zip(kernel, *settings, strict=True)]
     paths = _mixed_channels(tracked.first, call)
     return _windows(paths, len(call.shape) - n, call.shape[-n:], reaches)
 
@@ -89,10 +81,10 @@ def _mixed_channels(paths: Paths, call: Call) -> Paths:
       "avg_pool2d", "avg_pool3d")  # fmt: skip
 def _pool(call: Call, tracked: Tracked) -> Paths:
     n = _rank(call)
-    kernel = _each(call.named["kernel_size"], n)
-    stride = _each(call.named["stride"] or kernel, n)
-    dilation = _each(call.named.get("dilation", 1), n)
-    numbers = zip(kernel, stride, _each(call.named["padding"], n), dilation, strict=True)
+    kernel = per_axis(call.named["kernel_size"], n)
+    stride = per_axis(call.named["stride"] or kernel, n)
+    dilation = per_axis(call.named.get("dilation", 1), n)
+    numbers = zip(kernel, stride, per_axis(call.named["padding"], n), dilation, strict=True)
     return _windows(tracked.first, len(call.shape) - n, call.shape[-n:], [_slides(*four) for four in numbers])
 
 
@@ -168,7 +160,7 @@ def _im2col(call: Call, tracked: Tracked) -> Paths:
     if call.args[0].ndim != 4:
         raise FieldLost
     kernel, dilation, padding, stride = (
-        _each(call.named[k], 2) for k in ("kernel_size", "dilation", "padding", "stride")
+        per_axis(call.named[k], 2) for k in ("kernel_size", "dilation", "padding", "stride")
     )
     sizes = [
         (n + 2 * p - d * (k - 1) - 1) // s + 1
@@ -398,7 +390,7 @@ def _roll(call: Call, tracked: Tracked) -> Paths:
     if not call.args[2]:
         raise FieldLost
     for path in tracked.first:
-        for dim, shift in zip(dims, _each(call.args[1], len(dims)), strict=True):
+        for dim, shift in zip(dims, per_axis(call.args[1], len(dims)), strict=True):
             path = path.resized(dim, call.shape[dim], (1, -shift, 1), (1, -shift, 1))
         yield path
 

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from neocog.costs import follow, formulas, shapes
 from neocog.costs.arithmetic import check_division
+from neocog.costs.formulas import per_axis
 from neocog.costs.operators import field_of, tensors_of
 from neocog.costs.paths import describe
 from neocog.costs.table import ReceptiveField, Row, Shape, Window
@@ -207,17 +208,12 @@ def _window(func: Any, args: Sequence[Any]) -> Window | None:
     name = func._opname
     if name in ("convolution", "_convolution"):
         kernel = tuple(args[1].shape[2:])
-        stride, padding, dilation = (_each(value, len(kernel)) for value in args[3:6])
+        stride, padding, dilation = (per_axis(value, len(kernel)) for value in args[3:6])
         return Window(kernel, stride, padding, dilation, args[8], args[6])
     if name in formulas.POOLS:
         n = next(int(letter) for letter in name if letter.isdigit())
-        kernel = _each(args[1], n)
-        stride = _each(args[2] if len(args) > 2 and args[2] else kernel, n)
+        kernel = per_axis(args[1], n)
+        stride = per_axis(args[2] if len(args) > 2 and args[2] else kernel, n)
         dilated: Any = args[4] if name.startswith("max") and len(args) > 4 else 1
-        return Window(kernel, stride, _each(args[3] if len(args) > 3 else 0, n), _each(dilated, n))
+        return Window(kernel, stride, per_axis(args[3] if len(args) > 3 else 0, n), per_axis(dilated, n))
     return None
-
-
-def _each(value: Any, n: int) -> Shape:
-    values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    return values * n if len(values) == 1 else values
