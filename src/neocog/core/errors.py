@@ -59,6 +59,8 @@ class Interrupted(NeocogError):
 
 def one_line(text: str) -> str:
     """Control characters (a file name may hold any) become visible escapes, so a message stays one line."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 

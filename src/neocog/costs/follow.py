@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from neocog.costs.field import FieldLost, Path
-from neocog.costs.operators import NAME, RULES, Call, Rule, Tracked, field_of
+from neocog.costs.operators import NAME, RULES, Call, Rule, Tracked, arguments, field_of
 from neocog.costs.paths import Axis, unite
 from neocog.costs.rules import FRESH, PIECES, pointwise
 from neocog.costs.steps import ONE_PIXEL
@@ -35,8 +34,7 @@ def follow(
     misaligned: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Gives the outputs of one operator their fields. `pixels`: the picture's length along each axis."""
-    outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
-    inputs = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+    outputs, inputs = arguments(out), arguments([*args, *kwargs.values()])
     if func.is_view and inputs:
         for tensor in outputs:
             _alias(inputs[0], tensor)

@@ -22,6 +22,19 @@ def tensors_of(tree: Any) -> list[Tensor]:
     return found or [t for t in pytree.tree_leaves(getattr(tree, "__dict__", {})) if isinstance(t, Tensor)]
 
 
+def arguments(values: Any) -> list[Tensor]:
+    """The tensors of an operator's arguments or results, which are nested once at most, in lists."""
+    if isinstance(values, Tensor):
+        return [values]
+    found: list[Tensor] = []
+    for value in values if isinstance(values, (list, tuple)) else ():
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += [item for item in value if isinstance(item, Tensor)]
+    return found
+
+
 def field_of(tensor: Tensor) -> Field | None:
     field: Field | None = getattr(tensor, NAME, None)
     return field
@@ -38,7 +51,7 @@ class Call:
             for i, argument in enumerate(schema)
         ]
         self.named = {argument.name: value for argument, value in zip(schema, self.args, strict=True)}
-        self.shape = next((tuple(t.shape) for t in pytree.tree_leaves(out) if isinstance(t, Tensor)), ())
+        self.shape = next((tuple(t.shape) for t in arguments(out)), ())
 
 
 class Tracked:
@@ -58,14 +71,12 @@ class Tracked:
 
     @property
     def all(self) -> list[Path]:
-        tensors = [t for t in pytree.tree_leaves(self.call.args) if isinstance(t, Tensor)]
-        return [path for tensor in tensors for path in self.paths(tensor)]
+        return [path for tensor in arguments(self.call.args) for path in self.paths(tensor)]
 
     @property
     def first(self) -> tuple[Path, ...]:
         """Those of the first argument; the others must not see the picture."""
-        rest = [t for t in pytree.tree_leaves(self.call.args[1:]) if isinstance(t, Tensor)]
-        if any(self.paths(tensor) for tensor in rest):
+        if any(self.paths(tensor) for tensor in arguments(self.call.args[1:])):
             raise FieldLost
         return self.paths(self.call.args[0])
 

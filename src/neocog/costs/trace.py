@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from neocog.costs import follow, formulas, shapes
 from neocog.costs.arithmetic import check_division
 from neocog.costs.formulas import per_axis
-from neocog.costs.operators import field_of, tensors_of
+from neocog.costs.operators import arguments, field_of, tensors_of
 from neocog.costs.paths import describe
 from neocog.costs.table import ReceptiveField, Row, Shape, Window
 from neocog.costs.watch import Watch
@@ -163,8 +163,7 @@ class Trace(Watch):
                 self._note(check_division(size, k, stride=s, padding=p, dilation=d))
 
     def _operator(self, func: Any, args: Any, kwargs: Any, out: Any) -> Operator:
-        inputs = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        outputs = [t for t in pytree.tree_leaves(out) if isinstance(t, Tensor)]
+        inputs, outputs = arguments([*args, *kwargs.values()]), arguments(out)
         held = {t.untyped_storage()._cdata for t in inputs}
         macs = formulas.macs(func, args, kwargs, out)
         window = _window(func, args)
