@@ -16,16 +16,16 @@ from neocog.core.errors import UsageError
 from neocog.core.events import Events
 
 PANELS = {
-    "The job": ("model", "regime", "weights", "time", "epochs", "seed", "task", "knobs"),
+    "The job": ("model", "regime", "weights", "time", "epochs", "seed", "task", "knobs", "folds", "repeats"),
     "The pictures": (
         "val_fraction", "test_fraction", "image_size", "channels", "background", "max_pixels", "max_excluded",
-        "strict", "allow_empty_classes", "follow_links", "threads",
+        "strict", "allow_empty_classes", "follow_links", "group_by", "threads",
     ),
     "Augmentation": (
         "augment", "crop", "crop_pad", "crop_scale", "flip", "rotation", "colour", "noise", "erasing", "mixup",
         "cutmix",
     ),
-    "The machine": ("device", "precision", "layout"),
+    "The machine": ("device", "precision", "layout", "shard", "sync_batch_norm"),
 }  # fmt: skip
 
 

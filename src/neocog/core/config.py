@@ -59,12 +59,31 @@ class TrainConfig(BaseModel):
     follow_links: bool = Field(False, description="follow symbolic links inside the data folder")
     threads: int = Field(0, ge=0, le=256, description="threads that decode pictures (0: one per core)")
 
+    group_by: str | None = Field(
+        None,
+        max_length=1000,
+        description="regular expression on file names: pictures of which it matches the same text (its first group, "
+        "such as a patient's number) stay in one set",
+    )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="cross-validation: the pictures are divided into so many parts, each the test once",
+    )
+    repeats: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="as many independent splits (with folds: as many divisions), each a run of its own",
+    )
+
     # length
     epochs: int | None = Field(
         None, ge=1, le=100_000, description="passes over the training pictures (default: 20, or what fits into --time)"
     )
     time: str | None = Field(
-        None, pattern=r"^\d+(\.\d+)?(s|m|h)$", description="time budget for training: 90s, 10m, 2h"
+        None, pattern=r"^\d+(\.\d+)?(s|m|h)$", description="time budget of the whole run, report included: 90s, 10m, 2h"
     )
     batch_size: int = Field(64, ge=1, le=65_536, description="pictures per step")
     accumulate: int = Field(1, ge=1, le=4096, description="steps whose gradients are added before the weights move")
@@ -150,6 +169,10 @@ class TrainConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
     layout: Literal["auto", "channels_last", "contiguous"] = Field(
         "auto", description="memory layout of pictures and weights"
+    )
+    shard: bool = Field(False, description="several processes: divide weights and optimizer between them (FSDP2)")
+    sync_batch_norm: bool = Field(
+        False, description="several processes: batch norm learns from the batches of all, not each from its own"
     )
 
     @model_validator(mode="after")

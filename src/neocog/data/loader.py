@@ -54,9 +54,13 @@ class Loader:
         threads: int = 0,
         ahead: int = 2,
         num_classes: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         """`ahead`: batches that are computed before they are asked for. `num_classes`: the width of mixed targets
-        (default: the data set's classes)."""
+        (default: the data set's classes). Of several processes, each has its `rank` in 0..world_size-1: they share
+        every training batch (`batch_size` is the sum over all), and take whole evaluation batches in turn, so that no
+        picture is seen twice and each is computed in the batch it would be in with one process."""
         self.dataset, self.rows, self.batch_size = dataset, np.asarray(rows, np.int64), batch_size
         self.preprocessing, self.augment = preprocessing, augment
         self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
@@ -65,15 +69,20 @@ class Loader:
         self.threads = threads or cores()
         self.ahead = max(ahead, self.threads)
         self.num_classes = num_classes or len(dataset.classes)
+        self.rank, self.world_size = rank, world_size
         self._labels = torch.from_numpy(dataset.labels)
         self._resident = self._views_in_memory()
         self._padded = self._padded_in_memory()
 
     def __len__(self) -> int:
-        """Batches per epoch. In training one picture left over joins the batch before it: batch norm cannot
-        learn from one value a channel, which is all that is left where the last map is one pixel."""
+        """Batches per epoch: of all processes together in training, of this one in evaluation."""
+        return self._batches() if self.shuffle else len(range(self.rank, self._batches(), self.world_size))
+
+    def _batches(self) -> int:
+        """In training a rest of less than two pictures a process joins the batch before it: batch norm cannot learn
+        from one value a channel, which is all that is left where the last map is one pixel."""
         whole, rest = divmod(len(self.rows), self.batch_size)
-        if self.shuffle and rest == 1 and whole:
+        if self.shuffle and whole and rest < 2 * self.world_size:
             return whole
         return whole + (rest > 0 and not self.drop_last)
 
@@ -81,9 +90,13 @@ class Loader:
         """The batches of an epoch without the first `skip`, which are not computed."""
         n = len(self.rows)
         order = seeding.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n, dtype=np.int64)
-        starts = [i * self.batch_size for i in range(len(self))]
-        end = len(self) * self.batch_size if self.drop_last else n
+        starts = [i * self.batch_size for i in range(self._batches())]
+        end = len(starts) * self.batch_size if self.drop_last else n
         plan = [order[start:stop] for start, stop in pairwise([*starts, end])][skip:]
+        if self.shuffle:
+            plan = [positions[self.rank :: self.world_size] for positions in plan]
+        else:
+            plan = plan[self.rank :: self.world_size]
         pixels: Iterator[Tensor]
         if self._resident is not None:
             pixels = (self._pixels(epoch, positions) for positions in plan)
