@@ -1,7 +1,6 @@
 """The use cases from Python: every form of data, every regime, every setting, on pictures small enough to be quick."""
 
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from neocog.core.errors import DataError, ModelFileError, UsageError
 from neocog.core.events import Events
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.training import checkpoint
+from neocog.training.checkpoint import Checkpoints
 
 NAMES = ("blue", "green", "red")
 QUICK = {"model": "mnist_fcn", "epochs": 3, "batch_size": 8, "lr": 0.02, "device": "cpu"}
@@ -133,7 +132,8 @@ def test_transfer_regimes(shapes: Path, tmp_path: Path, regime: str) -> None:
     )  # fmt: skip
     before = load_model("mobilenet_v2", weights=str(weights), knobs={"width": 0.25}).network.state_dict()
     # The last weights: the best ones, in model/, may be those of an epoch in which only the head learned.
-    after = checkpoint.load(run.folder / "checkpoint.pt")["network"]
+    kept = Checkpoints(run.folder).load().tensors
+    after = {name.removeprefix("network/"): value for name, value in kept.items() if name.startswith("network/")}
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     classifier = {"head.fc.weight", "head.fc.bias"}
     assert classifier <= changed
@@ -211,14 +211,16 @@ def test_grey_pictures_through_colour_weights(tmp_path: Path) -> None:
     assert torch.allclose(grey.network.eval()(x), colour(x.repeat(1, 3, 1, 1)), atol=1e-4)
 
 
-def test_time_budget_plans_the_epochs(shapes: Path, tmp_path: Path) -> None:
-    run = neocog.train(shapes, out=tmp_path / "run", **(QUICK | {"epochs": None, "time": "2s"}))  # type: ignore[arg-type]
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == run.config.epochs
-    assert rows[-1]["seconds"] < 30  # planned on a machine that others use too
-    config = TrainConfig(data="x", regime="full", weights="w", head_epochs=2)
-    assert settings.epochs_within(100, 1, 10, config) == 10  # 90 s: two heads of 1 s, eight of 10 s
-    assert settings.epochs_within(1, 1, 10, config) == 1
+def test_a_time_budget_decides_the_length(shapes: Path, tmp_path: Path) -> None:
+    quick = QUICK | {"epochs": None}
+    run = neocog.train(shapes, out=tmp_path / "run", **(quick | {"time": "4s"}))  # type: ignore[arg-type]
+    state = Checkpoints(run.folder).load().facts["progress"]
+    assert state["done"] == state["planned"] > 1
+    assert state["spent"] > 0
+    with pytest.raises(UsageError, match="are not enough"):
+        neocog.train(shapes, out=tmp_path / "short", **(quick | {"time": "1s"}))  # type: ignore[arg-type]
+    both = neocog.train(shapes, out=tmp_path / "both", **(quick | {"time": "1h", "epochs": 2}))  # type: ignore[arg-type]
+    assert Checkpoints(both.folder).load().facts["progress"]["epoch"] == 2  # the shorter of the two
     assert [seconds(text) for text in ("90s", "1.5m", "2h")] == [90, 90, 7200]
 
 

@@ -38,7 +38,7 @@ def test_train_predict_val_on_a_folder(neocog: Command, shapes: Path, tmp_path: 
     for word in ("42 in 3 classes", "19,", " threads, ", "epoch", "95 % interval", "report.html"):
         assert word in made.out
     files = {p.name for p in (tmp_path / "run").iterdir()}
-    assert {"config.toml", "split.csv", "scan.json", "metrics.jsonl", "checkpoint.pt", "model", "predictions.csv",
+    assert {"config.toml", "split.csv", "scan.json", "metrics.jsonl", "checkpoint.json", "run.json", "model", "predictions.csv",
             "report.html"} <= files  # fmt: skip
     assert not [name for name in files if name.startswith(".") or name == "lock"]
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,11 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neocog.core.contracts import Network
-from neocog.core.errors import DivergedError, Interrupted, ModelFileError, ResourceError
+from neocog.core.errors import DivergedError, Interrupted, ModelFileError
 from neocog.core.events import Events
 from neocog.core.seeding import permutation
 from neocog.tasks.classification import Classification, balanced_weights
-from neocog.training import checkpoint
 from neocog.training.average import WeightAverage
 from neocog.training.contracts import Recipe
 from neocog.training.loop import Trainer
@@ -302,29 +300,6 @@ def test_loss_by_hand() -> None:
     assert weights.tolist() == pytest.approx([4 / 3, 4 / 3, 2 / 3])
     expected = -(weights[0] * log[0, 0] + weights[2] * log[1, 2]) / (weights[0] + weights[2])
     assert Classification(0.0, weights).loss(scores, targets).item() == pytest.approx(expected.item(), rel=1e-6)
-
-
-@pytest.mark.parametrize("damage", [b"", b"hello", b"\x80\x04cos\nsystem\n(S'true'\ntR."])
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path, damage: bytes) -> None:
-    path = tmp_path / checkpoint.NAME
-    path.write_bytes(damage)
-    with pytest.raises(ModelFileError, match=r"checkpoint\.pt"):
-        checkpoint.load(path)
-
-
-def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / checkpoint.NAME
-    checkpoint.save(path, {"a": torch.ones(3)})
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResourceError, match="bytes needed"):
-        checkpoint.save(path, {"a": torch.zeros(3)})
-    monkeypatch.undo()
-    assert checkpoint.load(path)["a"].sum() == 3
-    assert [p.name for p in tmp_path.iterdir()] == [checkpoint.NAME]
 
 
 def test_another_network_s_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from neocog.data.dataset import Dataset
 from neocog.data.loader import Loader
 from neocog.layers.init import initialise
 from neocog.tasks.classification import Classification, Loss, balanced_weights
+from neocog.training.world import World
 
 EVALUATION_BATCH = 64
 # What the data or a setting of its own decides.
@@ -107,18 +108,28 @@ def choose_loss(config: TrainConfig, network: Network) -> TrainConfig:
     return config
 
 
-def training_loader(config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, machine: Machine) -> Loader:
+def training_loader(
+    config: TrainConfig, dataset: Dataset, preprocessing: Preprocessing, machine: Machine, world: World | None = None
+) -> Loader:
+    """UsageError where the batches are too small to be shared by so many processes."""
+    world = world or World()
+    rows = dataset.rows("train")
+    if world.size > 1 and min(config.batch_size, len(rows)) < 2 * world.size:
+        cause = f"{min(config.batch_size, len(rows))} pictures a batch are too few for {world.size} processes"
+        raise UsageError(cause, f"at least {2 * world.size} are needed: raise --batch-size or use fewer processes")
     return Loader(
-        dataset, dataset.rows("train"), preprocessing=preprocessing, batch_size=config.batch_size,
-        augment=make_augment(config), seed=config.seed, shuffle=True, device=machine.device,
-        channels_last=machine.channels_last, threads=config.threads,
+        dataset, rows, preprocessing=preprocessing, batch_size=config.batch_size, augment=make_augment(config),
+        seed=config.seed, shuffle=True, device=machine.device, channels_last=machine.channels_last,
+        threads=config.threads, rank=world.rank, world_size=world.size,
     )  # fmt: skip
 
 
 def evaluation_loader(
-    dataset: Dataset, rows: "np.typing.NDArray[np.int64]", preprocessing: Preprocessing, machine: Machine, threads: int
-) -> Loader:
+    dataset: Dataset, rows: "np.typing.NDArray[np.int64]", preprocessing: Preprocessing, machine: Machine, threads: int,
+    world: World | None = None,
+) -> Loader:  # fmt: skip
+    world = world or World()
     return Loader(
         dataset, rows, preprocessing=preprocessing, batch_size=EVALUATION_BATCH, device=machine.device,
-        channels_last=machine.channels_last, threads=threads,
+        channels_last=machine.channels_last, threads=threads, rank=world.rank, world_size=world.size,
     )  # fmt: skip

@@ -1,30 +1,33 @@
-"""Run folders: created once, never overwritten, held by one process at a time."""
+"""Run folders: created once, overwritten only when asked to, held by one process at a time."""
 
+import json
 import os
+import platform
 import secrets
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from torch import nn
-
 from neocog.core.errors import ResourceError, UsageError
 
+LOCK = "lock"
 
-def choose_folder(out: str | Path | None, name: str, data: str) -> Path:
-    """`out`, or a new name under `runs/`. UsageError where it exists, is a file or lies inside the data."""
+
+def choose_folder(out: str | Path | None, name: str, data: str, *, used: bool = False) -> Path:
+    """`out`, or a new name under `runs/`. UsageError where it is a file, lies inside the data, or holds anything,
+    unless it holds a run and `used` ones are welcome."""
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"  # UTC, and a random tail: clocks go backwards
     folder = Path(out) if out is not None else Path("runs") / f"{stamp}-{name}-{secrets.token_hex(2)}"
     if folder.is_file():
         raise UsageError(f"{folder} is a file", "give --out a folder that does not exist yet")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not (used and is_run(folder)):
         hint = (
-            f"`neocog resume {folder}` continues it, or give another --out" if is_run(folder) else "give another --out"
-        )
-        raise UsageError(f"{folder} exists already, and a run is never overwritten", hint)
+            f"`neocog resume {folder}` continues it; --force starts anew in its place; or give another --out"
+            if is_run(folder) else "give another --out"
+        )  # fmt: skip
+        raise UsageError(f"{folder} exists already, and is not overwritten unasked", hint)
     inside = Path(data)
     if inside.is_dir() and inside.resolve() in [folder.resolve(), *folder.resolve().parents]:
         raise UsageError(f"{folder} lies inside the data folder {data}", "give an --out outside of it")
@@ -41,11 +44,18 @@ def create(folder: Path) -> None:
         raise UsageError(f"{folder} cannot be created ({error.strerror})", "give another --out") from None
 
 
-def check_space(folder: Path, network: nn.Module) -> None:
-    """A checkpoint holds the weights and two moments of the optimizer, perhaps an average; then there are the
-    best weights, the bundle, and a second checkpoint while the first is being replaced."""
-    weights = sum(value.nbytes for value in network.state_dict().values())
-    needed, free = 10 * weights + 1_000_000, shutil.disk_usage(folder).free
+def empty(folder: Path) -> None:
+    """Removes a run, but not its lock, which whoever calls this holds."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """ResourceError where `needed` bytes are not free."""
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise ResourceError(
             f"{folder} needs {needed:,} bytes for checkpoints, and {free:,} are free",
@@ -59,23 +69,73 @@ def is_run(folder: Path) -> bool:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """One process at a time. The lock dies with its process, so none is ever stale."""
-    if sys.platform == "win32":
+    """One process at a time: ResourceError, naming it, where another holds the folder.
+
+    The kernel's lock ends with its process. Where there is none (Windows, some network shares) the file's own words
+    count: a process of that number, started at that time, on this host, still runs; else the lock is stale.
+    """
+    path = folder / LOCK
+    file = path.open("a+")
+    try:
+        while not _lock(file.fileno(), path):
+            file.close()  # the file that was locked had just been removed by its owner
+            file = path.open("a+")
+    except BlockingIOError:
+        file.close()
+        raise _in_use(folder, path) from None
+    except (ImportError, OSError):
+        if _owner_runs(path):
+            file.close()
+            raise _in_use(folder, path) from None
+    try:
+        file.truncate(0)
+        file.write(json.dumps(_self()))
+        file.flush()
         yield
-        return
+    finally:
+        path.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """Whether the lock that was taken is that of the file which still has the name."""
     import fcntl  # not on Windows
 
-    with (folder / "lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise ResourceError(f"{folder} is in use by process {owner}", "wait for it, or stop it first") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            (folder / "lock").unlink(missing_ok=True)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino
+
+
+def _in_use(folder: Path, path: Path) -> ResourceError:
+    owner = _read(path)
+    who = f"process {owner['pid']} on {owner['host']}" if owner else "another process"
+    return ResourceError(f"{folder} is in use by {who}", "wait for it, or stop it first")
+
+
+def _self() -> dict[str, object]:
+    return {"pid": os.getpid(), "started": started(os.getpid()), "host": platform.node()}
+
+
+def _owner_runs(path: Path) -> bool:
+    owner = _read(path)
+    if not owner:
+        return False
+    if owner["host"] != platform.node():
+        return True  # nobody here can tell
+    return owner["started"] is not None and started(int(owner["pid"])) == owner["started"]
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text())
+        return {name: found[name] for name in ("pid", "started", "host")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def started(pid: int) -> str | None:
+    """When a process began, in the kernel's clock ticks since boot; None where there is none, or no telling. A number
+    may be given to a new process; the two together are given once."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None

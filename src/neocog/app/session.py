@@ -1,5 +1,6 @@
 """One run, decided and built, then carried out: train, evaluate, keep, report."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from torch import nn
 
 import neocog
 from neocog import metrics
-from neocog.app import settings
+from neocog.app import records, settings
+from neocog.app.announcing import describe, duration, rounded, size
 from neocog.app.building import (
     build_network,
     choose_loss,
@@ -21,25 +23,36 @@ from neocog.app.building import (
 )
 from neocog.app.costing import StepMemory
 from neocog.app.machine import Machine, available_memory, choose_machine
+from neocog.app.processes import predict_together, threads_of
 from neocog.app.reporting import write_report
 from neocog.app.run import Run
 from neocog.app.zoo import Loaded, preprocessing_of
 from neocog.core.config import TrainConfig, seconds
 from neocog.core.contracts import Network
-from neocog.core.errors import UsageError
+from neocog.core.errors import ResourceError, UsageError
 from neocog.core.events import Events
+from neocog.core.files import sha256_of
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.costs.count import count
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions
 from neocog.data.loader import Loader
-from neocog.evaluate import Predictions, predict
+from neocog.evaluate import Predictions, summarise
 from neocog.export.bundle import ModelCard, write_bundle
 from neocog.tasks.classification import Classification
+from neocog.training.budget import Budget, Pace
 from neocog.training.contracts import Regime
 from neocog.training.loop import Trainer
-from neocog.training.timing import seconds_per_batch
+from neocog.training.timing import seconds_per_batch, seconds_per_evaluation
+from neocog.training.world import World, like
+
+REPORT_SECONDS = 2.0  # for the bundle and the page
+CELL_SECONDS = 1e-6  # for a number of predictions.csv
+# Settings that change no weight, or that a run may have other ones of when it goes on.
+FREE = frozenset(
+    ("data", "epochs", "time", "threads", "device", "precision", "layout", "shard", "patience", "max_excluded",
+     "strict", "allow_empty_classes")
+)  # fmt: skip
 
 
 @dataclass
@@ -53,30 +66,83 @@ class Session:
     knobs: dict[str, Any]
     preprocessing: Preprocessing
     machine: Machine
+    world: World
+    loader: Loader
+    regime: Regime
     trainer: Trainer
     events: Events
 
-    def run(self) -> Run:
+    def run(self, record: records.Record) -> Run:
+        """Trains, evaluates and writes everything; on the way out the record says how it ended."""
+        try:
+            self._run(record)
+        except BaseException as error:
+            code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
+            record.get_up(type(error).__name__, code)
+            if self.world.first:
+                record.write(self.folder)
+            if is_out_of_memory(error):
+                raise self.too_much() from error
+            raise
+        return Run.open(self.folder)
+
+    def _run(self, record: records.Record) -> None:
         self.events.emit("training", trainer=self.trainer)
         best = self.trainer.fit()
         network = self.loaded.network
-        network.load_state_dict(best)
-        self.evaluate(network).write(self.folder / "predictions.csv")
-        write_bundle(self.folder / "model", network.state_dict(), self.card())
+        network.load_state_dict({name: like(best[name], value) for name, value in network.state_dict().items()})
+        predictions = self.evaluate(network)
+        self.world.alone(lambda: self.keep(record, best, predictions))
+
+    def keep(self, record: records.Record, best: dict[str, torch.Tensor], predictions: Predictions) -> None:
+        """Writes what the run is remembered by."""
+        if self.config.shard and self.world.size > 1:
+            undivided, _ = build_network(
+                self.config, len(self.dataset.classes), self.dataset.channels, self.preprocessing.size
+            )
+            undivided.network.load_state_dict(best)
+            self.machine.place(undivided.network)
+            self.loaded = undivided
+        predictions.write(self.folder / "predictions.csv")
+        write_bundle(self.folder / "model", best, self.card())
+        record.weights = sha256_of(self.folder / "model" / "model.safetensors")
+        record.results = {name: summarise(predictions.of(name)) for name in dict.fromkeys(predictions.split)}
+        record.get_up("finished", 0)
+        record.write(self.folder)
         write_report(self)
-        return Run.open(self.folder)
 
     def evaluate(self, network: Network) -> Predictions:
         """Predictions on every picture that was kept from training: validation, then test."""
         data = self.dataset
         rows = np.concatenate([data.rows("val"), data.rows("test")])
-        loader = evaluation_loader(data, rows, self.preprocessing, self.machine, self.config.threads)
-        outcome = predict(network, loader.epoch(0), autocast=torch.bfloat16 if self.machine.bf16 else None)
+        loader = evaluation_loader(data, rows, self.preprocessing, self.machine, self.config.threads, self.world)
+        outcome = predict_together(
+            network, loader, self.world, bf16=self.machine.bf16, divided=self.trainer.recipe.shard
+        )
         numbers = outcome.indices.tolist()
         return Predictions(
             [data.files[i] for i in numbers], [str(data.splits[i]) for i in numbers], data.classes,
             data.labels[outcome.indices], outcome.probabilities,
         )  # fmt: skip
+
+    def space(self) -> int:
+        """Bytes that the run's folder will need: two states and a third while it is written, the best weights of
+        each, the model. A state holds the weights, their average and what the optimizer remembers of each weight."""
+        weights: int = sum(value.nbytes for value in self.loaded.network.state_dict().values())
+        moments = {"sgd": self.config.momentum > 0, "adam": 2, "adamw": 2, "rmsprop": 2}[self.config.optimizer]
+        state = weights * (1 + moments + (self.config.ema is not None))
+        return 3 * state + 4 * weights + 1_000_000
+
+    def too_much(self) -> ResourceError:
+        """What to say when the memory did not suffice."""
+        shape = (self.loaded.network.in_channels, self.preprocessing.size, self.preprocessing.size)
+        free, where = available_memory(self.machine.device)
+        fits = StepMemory(self.loaded.network, shape, self.config, self.machine).about(free)
+        advice = f"--batch-size {rounded(fits)} would fit" if fits else "use a smaller --image-size or network"
+        return ResourceError(
+            f"the memory does not suffice for steps of {self.config.batch_size} pictures ({size(free)} {where})",
+            f"{advice}; what the last checkpoint holds is kept",
+        )
 
     def card(self) -> ModelCard:
         story = {"regime": self.config.regime, "seed": self.config.seed, "data": self.dataset.name}
@@ -91,8 +157,13 @@ class Session:
         self.events.emit("note", label=label, text=text)
 
 
-def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
-    """Opens the data, decides every open setting and builds the network and its trainer."""
+def prepare(
+    config: TrainConfig, folder: Path, events: Events, world: World | None = None, *, spent: float = 0.0
+) -> Session:
+    """Opens the data, decides every open setting and builds the network and its trainer. `spent`: seconds of a time
+    budget that earlier sittings used."""
+    began, world = time.monotonic() - spent, world or World()
+    config = config.model_copy(update={"threads": threads_of(config.threads, world)})
     machine = choose_machine(config)
     entry = lookup(config.model)
     own = preprocessing_of(entry, config.weights) if config.weights else None
@@ -107,41 +178,72 @@ def prepare(config: TrainConfig, folder: Path, events: Events) -> Session:
     config = choose_loss(config, loaded.network)
     machine.place(loaded.network)
     preprocessing = choose_preprocessing(own, resize, size, dataset)
-    loader = training_loader(config, dataset, preprocessing, machine)
+    loader = training_loader(config, dataset, preprocessing, machine, world)
     task, regime = make_task(config, dataset, machine.device), settings.make_regime(config)
+    validation = evaluation_loader(dataset, dataset.rows("val"), preprocessing, machine, config.threads, world)
 
-    first, later = epoch_seconds(loaded.network, task, loader, regime, config, bf16=machine.bf16)
-    if config.epochs is None:
-        assert config.time is not None
-        planned = settings.epochs_within(seconds(config.time), first, later, config)
-        config = config.model_copy(update={"epochs": planned})
-    assert config.epochs is not None
-    validation = evaluation_loader(dataset, dataset.rows("val"), preprocessing, machine, config.threads)
+    pace = measure(loaded.network, task, loader, regime, config, bf16=machine.bf16)
+    budget = None
+    if config.time is not None:
+        kept = evaluation_loader(dataset, np.concatenate([dataset.rows("val"), dataset.rows("test")]), preprocessing,
+                                 machine, config.threads, world)  # fmt: skip
+        each = seconds_per_evaluation(loaded.network, kept, bf16=machine.bf16)
+        report = REPORT_SECONDS + CELL_SECONDS * len(kept.rows) * len(dataset.classes)
+        budget = Budget(
+            seconds(config.time), time.monotonic() - began, pace, each * validation.rounds, each * kept.rounds,
+            report, len(loader), config.epochs and config.epochs * len(loader),
+        )  # fmt: skip
+        if budget.is_over():
+            least = budget.gone() + budget.ending + budget.validation + pace.later
+            raise UsageError(
+                f"{config.time} are not enough: {duration(least)} go for reading the pictures, one step, the "
+                "evaluation and the report", "give a longer --time, or --epochs instead",
+            )  # fmt: skip
+    recipe = settings.make_recipe(config, bf16=machine.bf16)
 
     def validate(network: nn.Module) -> dict[str, float] | None:
-        if len(validation) == 0:
+        if len(validation.rows) == 0:
             return None
-        found = predict(network, validation.epoch(0), autocast=torch.bfloat16 if machine.bf16 else None)
+        found = predict_together(network, validation, world, bf16=machine.bf16, divided=recipe.shard)
         return {
             "loss": float(metrics.negative_log_likelihood(found.probabilities, found.labels)),
             "accuracy": float((found.probabilities.argmax(1) == found.labels).mean()),
         }
 
-    recipe = settings.make_recipe(config, bf16=machine.bf16)
-    trainer = Trainer(loaded.network, task, loader, regime, recipe, folder=folder, validate=validate, events=events)
-    session = Session(config, folder, dataset, loaded, knobs, preprocessing, machine, trainer, events)
-    announce(session, first, later)
-    return session
+    if world.first:  # before the network is divided
+        for label, text in describe(config, dataset, loaded, preprocessing, machine, world, pace, budget, len(loader)):
+            events.emit("note", label=label, text=text)
+    trainer = Trainer(
+        loaded.network, task, loader, regime, recipe, folder=folder, validate=validate, events=events, world=world,
+        budget=budget, identity=identity_of(config, dataset), names=dataset.files,
+    )  # fmt: skip
+    return Session(
+        config, folder, dataset, loaded, knobs, preprocessing, machine, world, loader, regime, trainer, events
+    )
 
 
-def epoch_seconds(
-    network: Network, task: Classification, loader: Loader, regime: Regime, config: TrainConfig, *, bf16: bool
-) -> tuple[float, float]:
-    """Measured seconds of an epoch at the start, and of one in which everything learns."""
-    start = seconds_per_batch(network, task, loader, regime, 0, bf16=bf16) * len(loader)
+def identity_of(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
+    """What a checkpoint must have been made with to be continued."""
+    values = {name: value for name, value in config.model_dump().items() if name not in FREE}
+    return values | {"classes": dataset.classes}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    text = str(error)
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in text or "can't allocate memory" in text)
+    )
+
+
+def measure(
+    network: nn.Module, task: Classification, loader: Loader, regime: Regime, config: TrainConfig, *, bf16: bool
+) -> Pace:
+    """Seconds of a batch at the start, and of one in which everything learns."""
+    start = seconds_per_batch(network, task, loader, regime, 0, bf16=bf16)
     if config.regime != "full" or config.head_epochs == 0:
-        return start, start
-    return start, seconds_per_batch(network, task, loader, regime, config.head_epochs, bf16=bf16) * len(loader)
+        return Pace(start, start)
+    later = seconds_per_batch(network, task, loader, regime, config.head_epochs, bf16=bf16)
+    return Pace(start, later, config.head_epochs * len(loader))
 
 
 def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:
@@ -154,73 +256,3 @@ def open_data(config: TrainConfig, resize: int, channels: int | None, events: Ev
         on_progress=lambda done, total: events.emit("progress", what="scanning", done=done, total=total),
     )  # fmt: skip
     return dataset.with_channels(channels or (1 if dataset.grey else 3))
-
-
-def announce(session: Session, first: float, later: float) -> None:
-    """The first lines of a run: what was found, what was chosen, what it will cost. `first` and `later`: seconds of
-    an epoch while only the head learns, and after."""
-    data, config, network, pre = session.dataset, session.config, session.loaded.network, session.preprocessing
-    sizes = ", ".join(f"{name} {len(data.rows(name)):,}" for name in ("train", "val", "test"))
-    excluded = len(data.scan.excluded)
-    colour = "grey" if data.channels == 1 else "colour"
-    session.note(
-        "pictures", f"{len(data.files):,} in {len(data.classes)} classes ({sizes}), {colour}; {excluded} excluded"
-    )
-    for warning in data.warnings:
-        session.note("warning", warning)
-    shape = (network.in_channels, pre.size, pre.size)
-    facts = count(network, shape)
-    size = " x ".join(str(n) for n in shape)
-    session.note(
-        "network",
-        f"{lookup(config.model).spec.name}, {facts.params:,} parameters, "
-        f"{facts.macs / 1e6:,.1f} million multiply-accumulates a picture of {size}",
-    )
-    start = session.loaded.provenance.get("weights", f"nothing ({config.init} initialisation)")
-    session.note("start", f"from {start}; regime {config.regime}")
-    for remark in session.loaded.notes:
-        session.note("weights", remark)
-    session.note("machine", session.machine.describe())
-    announce_memory(session, shape)
-    assert config.epochs is not None
-    head = min(config.head_epochs, config.epochs) if config.regime == "full" else 0
-    predicted = head * first + (config.epochs - head) * later
-    each = [duration(seconds) for seconds, epochs in ((first, head), (later, config.epochs - head)) if epochs]
-    batches = len(session.trainer.loader)
-    session.note(
-        "training",
-        f"{config.epochs} x {batches:,} batches of {config.batch_size}, {config.optimizer}, "
-        f"rate {config.lr:g} {config.schedule}, augmentation {config.augment}; "
-        f"about {', then '.join(each)} an epoch, {duration(predicted)} in all",
-    )
-
-
-def announce_memory(session: Session, shape: tuple[int, ...]) -> None:
-    """What a step needs beside the pictures that are held in memory, and what would fit."""
-    config = session.config
-    step = StepMemory(session.loaded.network, shape, config, session.machine)
-    peak = step(config.batch_size).peak
-    free, where = available_memory(session.machine.device)
-    session.note(
-        "memory", f"{size(peak)} for a step of {config.batch_size} pictures; {size(free)} {where}, enough for about "
-        f"{rounded(step.about(free)):,} pictures a step",
-    )  # fmt: skip
-    if peak > free:
-        session.note("warning", "a step will not fit into memory: use a smaller --batch-size or --image-size")
-
-
-def rounded(number: int) -> int:
-    """To two digits: 164782 is about 160000."""
-    return int(float(f"{number:.2g}"))
-
-
-def size(value: float) -> str:
-    """Bytes for people: 42 MiB, 1.3 GiB."""
-    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
-
-
-def duration(value: float) -> str:
-    """Seconds for people: 1.3 s, 42 s, 3 min, 2.5 h."""
-    if value < 100:
-        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
-    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"

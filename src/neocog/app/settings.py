@@ -68,13 +68,14 @@ def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
 
 
 def make_recipe(config: TrainConfig, *, bf16: bool) -> Recipe:
-    assert config.epochs is not None
     assert config.lr is not None
-    schedule = Schedule(config.schedule, config.epochs, config.warmup_epochs, config.step_epochs, config.gamma)
+    # Where a time budget decides on the length, the loop fills it in.
+    schedule = Schedule(config.schedule, config.epochs or 1, config.warmup_epochs, config.step_epochs, config.gamma)
     return Recipe(
         epochs=config.epochs, optimizer=config.optimizer, lr=config.lr, schedule=schedule, momentum=config.momentum,
         weight_decay=config.weight_decay, accumulate=config.accumulate, clip_norm=config.clip_norm, l1=config.l1,
         ema=config.ema, patience=config.patience, seed=config.seed, bf16=bf16,
+        sync_batch_norm=config.sync_batch_norm, shard=config.shard,
     )  # fmt: skip
 
 
@@ -86,13 +87,3 @@ def make_regime(config: TrainConfig) -> Regime:
             return Full(config.head_epochs, config.finetune_lr, config.batch_statistics)
         case _:
             return Scratch()
-
-
-def epochs_within(budget: float, first: float, later: float, config: TrainConfig) -> int:
-    """The most epochs, at least one, whose measured seconds fit into `budget`; `first` and `later` are the
-    seconds of an epoch while only the head learns and after. A tenth is kept for validation and the report."""
-    budget *= 0.9
-    head = config.head_epochs if config.regime == "full" else 0
-    if budget < head * first:
-        return max(1, int(budget / first))
-    return max(1, head + int((budget - head * first) / later))

@@ -1,10 +1,14 @@
 """From a folder of pictures to a finished run, and on from wherever it stopped."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import neocog
 from neocog.app import folder as run_folder
+from neocog.app import records
+from neocog.app.processes import joined
 from neocog.app.run import Run
 from neocog.app.session import Session, prepare
 from neocog.core.config import TrainConfig, load_config
@@ -13,6 +17,10 @@ from neocog.core.events import Events
 from neocog.core.files import write_atomic
 from neocog.core.registry import lookup
 from neocog.data.split import read_split, write_split
+from neocog.training.checkpoint import Checkpoints
+from neocog.training.world import World
+
+Again = Literal["never", "exact", "auto"]
 
 
 def train(
@@ -29,45 +37,111 @@ def train(
     return start(load_config(None, given), out, events or Events())
 
 
-def start(config: TrainConfig, out: str | Path | None, events: Events) -> Run:
-    name = lookup(config.model).spec.name  # a misspelt name costs no scan
-    folder = run_folder.choose_folder(out, name, config.data)
-    session = prepare(config, folder, events)
-    run_folder.create(folder)
-    with run_folder.held(folder):
-        run_folder.check_space(folder, session.loaded.network)
-        write_records(session)
-        return session.run()
+def start(
+    config: TrainConfig, out: str | Path | None, events: Events, *, command: str = "", again: Again = "never",
+    force: bool = False,
+) -> Run:  # fmt: skip
+    """A new run in `out`. `again`: what to do where a run lies there already: refuse ("never"), go on with it
+    ("exact"), and go on from the state before where the newest is damaged ("auto"). `force`: remove it first."""
+    lookup(config.model)  # a misspelt name costs no scan
+    with joined(config.device) as world:
+
+        def choose() -> str:
+            folder = folder_for(config, out, used=force or again != "never")
+            return f"{'resume' if again != 'never' and run_folder.is_run(folder) else 'start'} {folder}"
+
+        what, _, chosen = world.agree(choose).partition(" ")
+        folder = Path(chosen)
+        if what == "resume":
+            return _resume(folder, config, events, world, fall_back=again == "auto")
+        session = prepare(config, folder, events, world)
+        with _held(folder, world):
+            record = world.agree(lambda: _begin(session, command, force))
+            return session.run(records.parse(record))
 
 
-def resume(folder: str | Path, *, epochs: int | None = None, events: Events | None = None) -> Run:
-    """Continues a run exactly where its checkpoint stands; `epochs` makes it longer.
+def folder_for(config: TrainConfig, out: str | Path | None, *, used: bool) -> Path:
+    """The folder that `start` would choose. Errors: as there."""
+    return run_folder.choose_folder(out, lookup(config.model).spec.name, config.data, used=used)
+
+
+def resume(
+    folder: str | Path, *, epochs: int | None = None, previous: bool = False, events: Events | None = None
+) -> Run:
+    """Continues a run exactly where its checkpoint stands; `epochs` makes it longer. `previous`: from the state
+    before, where the newest is damaged.
 
     UsageError where the data are no longer those the run was started on, or nothing is left to do.
     """
     folder = Path(folder)
     if not run_folder.is_run(folder):
         raise UsageError(f"{folder} is not a run folder (it has no config.toml)", "give one that `neocog train` made")
+    if (folder / records.NAME).is_file():
+        records.read(folder)  # a newer neocog's configuration would look like one with errors
     config = load_config(folder / "config.toml", {"epochs": epochs})
-    with run_folder.held(folder):
-        session = prepare(config, folder, events or Events())
+    with joined(config.device) as world:
+        return _resume(folder, config, events or Events(), world, fall_back=previous)
+
+
+def _resume(folder: Path, config: TrainConfig, events: Events, world: World, *, fall_back: bool) -> Run:
+    with _held(folder, world):
+        checkpoints = Checkpoints(folder)
+        world.alone(checkpoints.clean)
+        known = checkpoints.exist()
+        spent = checkpoints.load(fall_back=fall_back).facts["progress"]["spent"] if known else 0.0
+        session = prepare(config, folder, events, world, spent=spent)
         compare_split(session, folder)
-        if (folder / "checkpoint.pt").is_file():
-            session.trainer.restore()
+        record = records.read(folder)
+        note = session.trainer.restore(fall_back=fall_back) if known else ""
         if session.trainer.finished() and (folder / "model" / "model.json").is_file():
             raise UsageError(f"{folder} is finished", f"`neocog resume {folder} --epochs N` makes it longer")
-        write_records(session)
-        return session.run()
+        changed = record.sit_down(session.machine, world, session.trainer.progress.done)
+        if world.first:
+            if note:
+                session.note("warning", note)
+            if changed:
+                session.note("warning", f"{'; '.join(changed)}: the result will not be exactly that of one sitting")
+            write_config(session)
+            record.write(folder)
+        return session.run(record)
 
 
-def write_records(session: Session) -> None:
-    """What was found, how it was split and what was decided, before the first step."""
+@contextmanager
+def _held(folder: Path, world: World) -> Iterator[None]:
+    """The first process holds the folder for all."""
+    if not world.first:
+        world.agree(lambda: "")
+        yield
+        return
+    with ExitStack() as stack:
+
+        def hold() -> None:
+            run_folder.create(folder)
+            stack.enter_context(run_folder.held(folder))
+
+        world.alone(hold)
+        yield
+
+
+def _begin(session: Session, command: str, force: bool) -> str:
+    """What was found, how it was split, what was decided and by whom it is done, before the first step."""
     data, folder = session.dataset, session.folder
+    if force:
+        run_folder.empty(folder)
+    run_folder.check_space(folder, session.space())
     write_atomic(folder / "scan.json", data.scan.to_json())
     write_split(folder / "split.csv", data.split_rows())
-    comment = f"neocog {neocog.__version__}; replay with: neocog train --config {folder}/config.toml"
-    write_atomic(folder / "config.toml", session.config.to_toml(comment))
-    session.events.emit("note", label="run", text=str(folder))
+    write_config(session)
+    record = records.Record(command, session.config.seed, records.manifest_of(folder), records.versions())
+    record.sit_down(session.machine, session.world, 0)
+    record.write(folder)
+    session.note("run", str(folder))
+    return record.to_json()
+
+
+def write_config(session: Session) -> None:
+    comment = f"neocog {neocog.__version__}; replay with: neocog train --config {session.folder}/config.toml"
+    write_atomic(session.folder / "config.toml", session.config.to_toml(comment))
 
 
 def compare_split(session: Session, folder: Path) -> None:

@@ -22,4 +22,4 @@ def demo(
     from neocog.app.demo import SETTINGS
 
     config = load_config(None, {**SETTINGS, "seed": seed})
-    run_and_tell(lambda events: start_run(config, out, events), json)
+    run_and_tell(lambda events: start_run(config, out, events, "neocog demo", "never", False), json)

@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from neocog.cli.out import console, line
 from neocog.core.events import Events
 
+# SIGHUP (not on Windows) comes when a terminal or a connection is closed.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 PLAIN_SECONDS = 30.0  # between plain lines of one long epoch
 
 
@@ -30,7 +32,7 @@ class Watch:
             events.on(moment, getattr(self, moment))
 
     def __enter__(self) -> Self:
-        self.before = {number: signal.signal(number, self.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.before = {number: signal.signal(number, self.interrupt) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,12 +1,13 @@
 """`neocog resume RUN`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neocog.cli.out import JSON
-from neocog.cli.train import run_and_tell
+from neocog.cli.train import DEVICES, run_and_tell, without_devices
 
 
 def add(app: typer.Typer, text: str) -> None:
@@ -16,8 +17,16 @@ def add(app: typer.Typer, text: str) -> None:
 def resume(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Make the run this many epochs long.")] = None,
+    previous: Annotated[
+        bool, typer.Option("--previous", help="If the newest checkpoint is damaged, go on from the one before it.")
+    ] = False,
+    devices: DEVICES = 1,
     json: JSON = False,
 ) -> None:
+    if devices > 1:
+        from neocog.app.processes import launch
+
+        raise typer.Exit(launch(devices, without_devices(sys.argv[1:]), run))
     from neocog.app.train import resume as continue_run
 
-    run_and_tell(lambda events: continue_run(run, epochs=epochs, events=events), json)
+    run_and_tell(lambda events: continue_run(run, epochs=epochs, previous=previous, events=events), json)

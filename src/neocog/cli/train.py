@@ -1,6 +1,9 @@
 """`neocog train`: every setting of `TrainConfig` is an option, generated from its field."""
 
 import inspect
+import os
+import shlex
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +18,14 @@ from neocog.core.config import TrainConfig, load_config
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
 
+RESUME = (
+    "Where a run lies in --out already: never go on with it, go on (exact), or go on from the checkpoint before where "
+    "the newest is damaged (auto). Without a run there, each starts one."
+)
+DEVICES = Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine, one for each device.")]
+
 PANELS = {
-    "The job": ("model", "regime", "weights", "time", "epochs", "seed", "task", "knobs", "folds", "repeats"),
+    "The job": ("model", "regime", "weights", "time", "epochs", "seed", "task", "knobs", "folds", "repeats", "fold"),
     "The pictures": (
         "val_fraction", "test_fraction", "image_size", "channels", "background", "max_pixels", "max_excluded",
         "strict", "allow_empty_classes", "follow_links", "group_by", "threads",
@@ -38,27 +47,60 @@ def train(
     data: Annotated[str | None, typer.Argument(help=TrainConfig.model_fields["data"].description)] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of settings; options override it.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder (default: a new one under runs/).")] = None,
+    resume: Annotated[str, typer.Option(metavar="never|exact|auto", help=RESUME)] = "never",
+    force: Annotated[bool, typer.Option("--force", help="Remove the run that lies in --out and start anew.")] = False,
+    devices: DEVICES = 1,
     json: JSON = False,
     **settings: Any,
 ) -> None:
     if data is None and config is None:
         raise UsageError("there is nothing to train on", "give a folder of pictures: `neocog train PICTURES`")
+    if resume not in ("never", "exact", "auto"):
+        raise UsageError(f"--resume {resume} is not known", "use never, exact or auto")
     settings["knobs"] = parse_knobs(settings.pop("knobs")) or None
     chosen = load_config(config, {"data": data, **settings})
-    run_and_tell(lambda events: start_run(chosen, out, events), json)
+    if devices > 1:
+        raise typer.Exit(on_devices(devices, chosen, out, used=force or resume != "never"))
+    command = shlex.join(["neocog", *sys.argv[1:]])
+    run_and_tell(lambda events: start_run(chosen, out, events, command, resume, force), json)
 
 
-def start_run(config: TrainConfig, out: Path | None, events: Events) -> Any:
+def start_run(config: TrainConfig, out: Path | None, events: Events, command: str, again: Any, force: bool) -> Any:
     from neocog.app.train import start
 
-    return start(config, out, events)
+    return start(config, out, events, command=command, again=again, force=force)
+
+
+def on_devices(devices: int, config: TrainConfig, out: Path | None, used: bool) -> int:
+    """The same command in several processes, which must know one folder. Returns the exit code."""
+    from neocog.app.processes import launch
+    from neocog.app.train import folder_for
+
+    folder = folder_for(config, out, used=used)
+    return launch(devices, [*without_devices(sys.argv[1:]), "--out", str(folder)], folder)
+
+
+def without_devices(words: list[str]) -> list[str]:
+    """`--devices N` and `--devices=N` taken out."""
+    kept, skip = [], False
+    for word in words:
+        if skip or word.startswith("--devices="):
+            skip = False
+        elif word == "--devices":
+            skip = True
+        else:
+            kept.append(word)
+    return kept
 
 
 def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
     """Shows a run while it goes on and its result when it ends."""
     events = Events()
-    with Watch(events, quiet=json):
+    others = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    with Watch(events, quiet=json or others):
         run = work(events)
+    if others:
+        return
     split = "test" if run.has("test") else "val"
     numbers = run.metrics(split)
     if json:

@@ -122,6 +122,10 @@ class Task(Protocol):
 
     def step(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Step: ...
 
+    def weight(self, batch: Batch) -> float:
+        """What the mean that is `Step.loss` was taken over: the number of pictures, or the sum of their weights."""
+        ...
+
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B,) bool: which rows of a training batch count as right, for the progress line."""
         ...

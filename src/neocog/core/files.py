@@ -1,36 +1,75 @@
 """Files that are either whole or absent."""
 
+import errno
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from neocog.core.errors import ResourceError
 
-def write_atomic(path: Path, write: Callable[[Path], object] | bytes | str) -> None:
+# A disk, a quota or a process's limit that is exhausted.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_atomic(path: Path, write: Callable[[Path], object] | bytes | str, needed: int = 0) -> Path:
     """Writes a temporary file in the same folder, fsyncs it, renames it over `path`, fsyncs the folder.
 
     A reader, or a crash, sees the old file or the new one, never half of either. On failure the
-    temporary file is removed and the old file is untouched.
+    temporary file is removed and the old file is untouched. ResourceError, with the bytes needed
+    (`needed`, where `write` is a function) and free, where there is no room. A function may return another
+    path in the same folder, a name that depends on the content; the path that was written is what comes back.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    if isinstance(write, str):
+        write = write.encode("utf-8", "surrogateescape")
+    if isinstance(write, bytes):
+        needed = len(write)
     try:
-        if callable(write):
-            write(temporary)
+        if isinstance(write, bytes):
+            temporary.write_bytes(write)
         else:
-            temporary.write_bytes(write.encode("utf-8", "surrogateescape") if isinstance(write, str) else write)
+            named = write(temporary)
+            path = named if isinstance(named, Path) else path
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+        sync_folder(path.parent)
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, Exception) and is_full(error):
+            free = shutil.disk_usage(path.parent).free
+            raise ResourceError(
+                f"{path} could not be written: {needed:,} bytes needed, {free:,} free ({error})",
+                "make room and do it again; nothing that was there before is lost",
+            ) from error
         raise
+    return path
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a write failed for lack of room. Libraries that are not Python say so in their message only."""
+    if isinstance(error, OSError):
+        return error.errno in FULL
+    return any(f"os error {number})" in str(error) for number in FULL)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder survive a power cut."""
     if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(descriptor)
         finally:
-            os.close(folder)
+            os.close(descriptor)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what `write_atomic` of a killed process left in a folder that nobody else writes to."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:

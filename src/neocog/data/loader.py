@@ -78,6 +78,11 @@ class Loader:
         """Batches per epoch: of all processes together in training, of this one in evaluation."""
         return self._batches() if self.shuffle else len(range(self.rank, self._batches(), self.world_size))
 
+    @property
+    def rounds(self) -> int:
+        """Evaluation batches of the process that has most of them."""
+        return -(-self._batches() // self.world_size)
+
     def _batches(self) -> int:
         """In training a rest of less than two pictures a process joins the batch before it: batch norm cannot learn
         from one value a channel, which is all that is left where the last map is one pixel."""

@@ -50,6 +50,14 @@ class Classification:
             outputs.float(), targets, weight=self.class_weights, label_smoothing=self.label_smoothing
         )
 
+    def weight(self, batch: Batch) -> float:
+        """Class shares weigh one a picture in cross-entropy, as torch has it, whatever their classes weigh."""
+        targets = batch.targets
+        if self.class_weights is None or (targets.ndim == 2 and self.kind == "cross_entropy"):
+            return float(len(targets))
+        weights = self.class_weights.to(targets.device)
+        return float(weights[targets].sum() if targets.ndim == 1 else (targets @ weights.to(targets.dtype)).sum())
+
     def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """(B,) bool. After MixUp or CutMix the class with the larger share counts as the truth."""
         truth = targets if targets.ndim == 1 else targets.argmax(1)

@@ -35,7 +35,7 @@ class Regime(Protocol):
 class Recipe:
     """The numbers that steer the loop, a subset of the run's settings with `auto` resolved."""
 
-    epochs: int
+    epochs: int | None  # None: a Budget plans them
     optimizer: str
     lr: float
     schedule: Schedule
@@ -48,6 +48,8 @@ class Recipe:
     patience: int | None = None
     seed: int = 0
     bf16: bool = False
+    sync_batch_norm: bool = False
+    shard: bool = False
 
 
 @dataclass
@@ -56,12 +58,17 @@ class Progress:
 
     epoch: int = 0
     batch: int = 0  # batches of this epoch already learned from
+    done: int = 0  # batches of all epochs
+    planned: int = 0  # batches after which the run ends
     steps: int = 0  # times the weights moved
+    lr: float = 0.0  # of the last step
     seconds: float = 0.0  # spent training, over all sittings
+    spent: float = 0.0  # of a time budget, over all sittings, from the first look at the pictures
     loss_sum: float = 0.0  # of this epoch so far, over pictures
     correct: float = 0.0
     seen: int = 0
     best_epoch: int = -1
+    best_file: str | None = None  # of its weights
     best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, then minus the loss
     lowest_loss: float = math.inf
     epochs_without_better: int = 0

@@ -8,48 +8,65 @@
 
 A run is a function of its settings and data. Every random number is keyed by (seed, epoch, batch), so a
 run that was stopped anywhere and resumed from its checkpoint takes the same steps as one that was not.
+Of several processes each takes its share of every batch; what they must agree on (the loss, a signal to
+stop, a new plan) travels in one small message a step.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from neocog.core.contracts import Batch, Network, Task
-from neocog.core.errors import DivergedError, Interrupted, ModelFileError
+from neocog.core.contracts import Batch, Network, Step, Task
+from neocog.core.errors import DivergedError, Interrupted
 from neocog.core.events import Events
 from neocog.core.files import write_atomic
 from neocog.core.seeding import one_seed
-from neocog.training import checkpoint
+from neocog.training import state
 from neocog.training.average import WeightAverage
+from neocog.training.budget import Budget
+from neocog.training.checkpoint import Checkpoints
 from neocog.training.contracts import Loader, Progress, Recipe, Regime
 from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
+from neocog.training.synchronised import synchronise
+from neocog.training.world import World, divide, together, whole
 
 CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
 
 
 class Trainer:
     """`validate(network)` returns {"loss": nats, "accuracy": share} on the validation pictures, or None
-    where there are none. Everything written lies inside `folder`."""
+    where there are none. Everything written lies inside `folder`. `identity`: what a checkpoint must have been made
+    with to be continued. `names`: of the pictures by row, for messages."""
 
     def __init__(
         self, network: nn.Module, task: Task, loader: Loader, regime: Regime, recipe: Recipe, *,
         folder: Path, validate: Callable[[nn.Module], dict[str, float] | None], events: Events | None = None,
+        world: World | None = None, budget: Budget | None = None, identity: Mapping[str, Any] | None = None,
+        names: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self.network, self.task, self.loader, self.regime, self.recipe = network, task, loader, regime, recipe
         self.folder, self.validate, self.events = folder, validate, events or Events()
+        self.world, self.budget = world or World(), budget
+        self.identity, self.names = dict(identity or {}), names
         self.device = next(network.parameters()).device
+        self.checkpoints = Checkpoints(folder)
+        if self.world.size > 1 and recipe.sync_batch_norm:
+            synchronise(network)
+        if self.world.size > 1 and recipe.shard:
+            divide(network)
         groups = parameter_groups(regime.parts(network), recipe.weight_decay)
         self.optimizer = make_optimizer(recipe.optimizer, groups, recipe.lr, recipe.momentum)
         self.average = WeightAverage(network, recipe.ema) if recipe.ema is not None else None
-        self.progress = Progress()
+        self.progress = Progress(planned=(recipe.epochs or 0) * len(loader))
+        self._together: tuple[list[bool], nn.Module] = [], network
         self._stop_signal = 0
 
     def stop(self, signal_number: int) -> None:
@@ -57,7 +74,10 @@ class Trainer:
         self._stop_signal = signal_number
 
     def fit(self) -> dict[str, Tensor]:
-        """Trains to the end and returns the best weights (by validation; the last ones without it)."""
+        """Trains to the end and returns the best weights (by validation; the last ones without it), of all processes
+        the same."""
+        if self.budget is not None:
+            self._plan(self.budget.plan(self.progress.done))
         self.events.emit("run_started", progress=self.progress, batches=len(self.loader))
         while not self.finished():
             self._epoch()
@@ -65,72 +85,123 @@ class Trainer:
         return self._best_weights()
 
     def finished(self) -> bool:
-        """All epochs are done, or patience has run out."""
+        """All planned batches are done, or patience has run out."""
         impatient = self.recipe.patience is not None and self.progress.epochs_without_better >= self.recipe.patience
-        return impatient or self.progress.epoch >= self.recipe.epochs
+        return impatient or (self.progress.done >= self.progress.planned > 0)
+
+    @property
+    def epochs(self) -> float:
+        """How long the run is planned to be."""
+        return self.progress.planned / len(self.loader)
+
+    def _plan(self, batches: int) -> None:
+        self.progress.planned = int(self.world.agree(lambda: str(batches)))
 
     def _epoch(self) -> None:
         progress = self.progress
-        self.events.emit("epoch_started", epoch=progress.epoch, epochs=self.recipe.epochs)
+        self.events.emit("epoch_started", epoch=progress.epoch, epochs=math.ceil(self.epochs))
         self.regime.enter(self.network, progress.epoch)
         if isinstance(self.network, Network):
-            self.network.schedule(progress.epoch / self.recipe.epochs)
+            self.network.schedule(progress.done / progress.planned)
         last_save = started = time.monotonic()
+        if self.budget is not None:
+            self.budget.begin(progress.done)
         first_seen = progress.seen
         for batch in self.loader.epoch(progress.epoch, progress.batch):
-            loss, correct = self._step(batch)
-            progress.loss_sum += loss * len(batch.indices)
-            progress.correct += correct
-            progress.seen += len(batch.indices)
-            progress.batch += 1
+            words = self._step(batch, save=time.monotonic() - last_save > CHECKPOINT_SECONDS)
             now = time.monotonic()
             self.events.emit(
-                "step_ended", epoch=progress.epoch, batch=progress.batch, batches=len(self.loader), loss=loss,
+                "step_ended", epoch=progress.epoch, batch=progress.batch, batches=len(self.loader), loss=words.loss,
                 mean_loss=progress.loss_sum / progress.seen, accuracy=progress.correct / progress.seen,
-                rate=(progress.seen - first_seen) / (now - started), lr=self.optimizer.param_groups[0]["lr"],
+                rate=(progress.seen - first_seen) / (now - started), lr=progress.lr,
             )  # fmt: skip
-            moved = progress.batch % self.recipe.accumulate == 0
-            if moved and (self._stop_signal or now - last_save > CHECKPOINT_SECONDS):
+            if progress.batch % self.recipe.accumulate:
+                continue
+            if words.signal or words.save:
                 progress.seconds += now - last_save
                 self._save()
                 last_save = time.monotonic()
-                if self._stop_signal:
-                    raise Interrupted(
-                        f"stopped in epoch {progress.epoch + 1} after {progress.batch} of {len(self.loader)} batches; "
-                        "everything is saved",
-                        f"`neocog resume {self.folder}` continues", self._stop_signal,
-                    )  # fmt: skip
+            if words.signal:
+                raise Interrupted(
+                    f"stopped in epoch {progress.epoch + 1} after {progress.batch} of {len(self.loader)} batches; "
+                    "everything is saved", f"`neocog resume {self.folder}` continues", words.signal,
+                )  # fmt: skip
+            if progress.done >= progress.planned:
+                break
         self._end_epoch(last_save, (progress.seen - first_seen) / max(time.monotonic() - started, 1e-9))
 
-    def _step(self, batch: Batch) -> tuple[float, float]:
-        progress, recipe = self.progress, self.recipe
-        seed = one_seed(recipe.seed, progress.epoch, progress.batch, "step")
-        torch.manual_seed(seed)  # dropout and the like: keyed, so that no generator state needs saving
+    def _step(self, batch: Batch, save: bool) -> "Words":
+        progress, recipe, world = self.progress, self.recipe, self.world
+        # Dropout and the like: keyed, so that no generator state needs saving; another key for each process.
+        purpose = "step" if world.first else f"step {world.rank}"
+        torch.manual_seed(one_seed(recipe.seed, progress.epoch, progress.batch, purpose))
         with self.autocast():
-            step = self.task.step(self.network, batch, torch.default_generator)
-        loss = step.loss
+            step = self.task.step(self._network(), batch, torch.default_generator)
+        correct = self.task.correct(step.outputs.detach(), batch.targets).sum()
+        words = self._exchange(batch, step, float(correct), save)
+        if not math.isfinite(words.loss):
+            self._diverged(f"the loss became {words.loss}", batch)
+        loss = step.loss if world.size == 1 else step.loss * words.share
         if recipe.l1:
-            loss = loss + recipe.l1 * l1_norm(self.network.parameters())
-        value = loss.item()
-        if not math.isfinite(value):
-            self._diverged(f"the loss became {value}", batch)
+            loss = loss + recipe.l1 * whole(l1_norm(self.network.parameters()))
         # The last group of an epoch may be short; dividing by its real size keeps it a mean.
         first = progress.batch - progress.batch % recipe.accumulate
         group = min(recipe.accumulate, len(self.loader) - first)
-        (loss / group if group > 1 else loss).backward()  # type: ignore[no-untyped-call]
-        if progress.batch + 1 == first + group:
+        last = progress.batch + 1 == first + group
+        with self._gradients(exchanged=last):
+            (loss / group if group > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        if last:
             self._move(batch)
-        correct = float(self.task.correct(step.outputs.detach(), batch.targets).sum())
-        return step.loss.item() if recipe.l1 else value, correct
+        progress.loss_sum += words.loss * words.pictures
+        progress.correct += words.correct
+        progress.seen += words.pictures
+        progress.batch, progress.done = progress.batch + 1, progress.done + 1
+        if words.plan:
+            progress.planned = words.plan
+        return words
+
+    def _exchange(self, batch: Batch, step: Step, correct: float, save: bool) -> "Words":
+        """What all processes must know of this step; signals, plans and the time to save are the first one's."""
+        plan = 0
+        if self.budget is not None and self.world.first:
+            self.budget.took(self.progress.done)
+            if self.budget.is_due():
+                plan = self.budget.plan(self.progress.done)
+        weight = self.task.weight(batch)
+        own = [step.loss.item(), weight, correct, len(batch.indices), self._stop_signal, plan, save]
+        said = self.world.gather([float(value) for value in own])
+        _, _, _, _, _, plan, save = said[0]  # type: ignore[assignment]
+        total = sum(one[1] for one in said)
+        loss = said[0][0] if len(said) == 1 else sum(one[0] * one[1] for one in said) / total
+        return Words(
+            loss, correct=sum(one[2] for one in said), pictures=int(sum(one[3] for one in said)),
+            signal=int(max(one[4] for one in said)), plan=int(plan), save=bool(save),
+            share=weight * len(said) / total,
+        )  # fmt: skip
+
+    def _network(self) -> nn.Module:
+        """The network as it is called in training: of several processes, the one that exchanges gradients."""
+        if self.world.size == 1 or self.recipe.shard:
+            return self.network
+        learning = [parameter.requires_grad for parameter in self.network.parameters()]
+        if self._together[0] != learning:
+            self._together = learning, together(self.network)
+        return self._together[1]
+
+    def _gradients(self, exchanged: bool) -> AbstractContextManager[object]:
+        network = self._together[1]
+        if exchanged or self.world.size == 1 or not isinstance(network, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return network.no_sync()
 
     def _move(self, batch: Batch) -> None:
         recipe, progress = self.recipe, self.progress
-        at = progress.epoch + (progress.batch + 1) / len(self.loader)
-        lr = recipe.lr * recipe.schedule.factor(at, progress.drops)
+        at = (progress.done + 1) / len(self.loader)
+        progress.lr = recipe.lr * replace(recipe.schedule, epochs=self.epochs).factor(at, progress.drops)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * self.regime.rate(group["part"], at)
+            group["lr"] = progress.lr * self.regime.rate(group["part"], at)
         if recipe.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm)
+            norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm))
             if not torch.isfinite(norm):
                 self._diverged(f"the gradient's norm became {norm.item()}", batch)
         self.optimizer.step()
@@ -142,13 +213,18 @@ class Trainer:
     def _end_epoch(self, since: float, rate: float) -> None:
         progress = self.progress
         row: dict[str, Any] = {
-            "epoch": progress.epoch + 1, "steps": progress.steps, "lr": self.optimizer.param_groups[0]["lr"],
+            "epoch": progress.epoch + 1, "steps": progress.steps, "lr": progress.lr,
             "train_loss": progress.loss_sum / progress.seen, "train_accuracy": progress.correct / progress.seen,
             "images_per_second": rate,
         }  # fmt: skip
+        ended = time.monotonic()
+        if self.budget is not None:
+            self.budget.took(progress.done)
         weights = self._weights()
-        if not all(bool(v.isfinite().all()) for v in weights.values() if v.is_floating_point()):
-            self._diverged("the weights are no longer finite", None)
+        self._refuse_infinite(weights)
+        learned = {name for name, _ in self.network.named_parameters()}
+        # Batch norm's statistics are those of the first process.
+        self.world.share(value for name, value in weights.items() if name not in learned)
         found = self._validate(weights)
         if found is not None:
             if not math.isfinite(found["loss"]):
@@ -162,10 +238,16 @@ class Trainer:
         progress.seconds += time.monotonic() - since
         row["seconds"] = progress.seconds
         self._save()
-        lines = (json.dumps(row, allow_nan=False) for row in progress.history)
-        write_atomic(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+        self.world.alone(self._write_metrics)
         better = progress.best_epoch == progress.epoch - 1
-        self.events.emit("epoch_ended", row=row, epochs=self.recipe.epochs, better=better)
+        self.events.emit("epoch_ended", row=row, epochs=math.ceil(self.epochs), better=better)
+        if self.budget is not None and progress.done < progress.planned:
+            self.budget.validated(time.monotonic() - ended)
+            self._plan(self.budget.plan(progress.done) if not self.budget.is_over() else progress.done)
+
+    def _write_metrics(self) -> None:
+        lines = (json.dumps(row, allow_nan=False) for row in self.progress.history)
+        write_atomic(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
 
     def _validate(self, weights: dict[str, Tensor]) -> dict[str, float] | None:
         if self.average is None:
@@ -182,8 +264,9 @@ class Trainer:
         progress = self.progress
         score = (found["accuracy"], -found["loss"])
         if score > tuple(progress.best_score):
+            entire = {name: whole(value) for name, value in weights.items()}
             progress.best_score, progress.best_epoch = score, progress.epoch
-            checkpoint.save(self.folder / _best_name(progress.epoch), weights)
+            progress.best_file = self.world.agree(lambda: self.checkpoints.save_best(progress.epoch, entire))
         if found["loss"] < progress.lowest_loss:
             progress.lowest_loss = found["loss"]
             progress.epochs_without_better = progress.since_drop = 0
@@ -199,52 +282,67 @@ class Trainer:
         return self.average.values if self.average is not None else self.network.state_dict()
 
     def _best_weights(self) -> dict[str, Tensor]:
-        if self.progress.best_epoch < 0:
-            return {name: value.clone() for name, value in self._weights().items()}
-        return checkpoint.load(self.folder / _best_name(self.progress.best_epoch))
+        best = {name: whole(value).clone() for name, value in self._weights().items()}
+        if self.progress.best_file is not None:
+            if self.world.first:
+                for name, value in self.checkpoints.load_best(self.progress.best_file).items():
+                    best[name].copy_(value)
+            self.world.share(best.values())
+        return best
+
+    def _refuse_infinite(self, values: Mapping[str, Tensor]) -> None:
+        """Before anything is kept: batch norm's statistics can go wrong while every loss is finite."""
+        for name, value in values.items():
+            if value.is_floating_point() and not bool(whole(value.isfinite().all())):
+                self._diverged(f"{name} is no longer finite", None)
 
     def _diverged(self, what: str, batch: Batch | None) -> None:
-        rows = [] if batch is None else batch.indices.tolist()
-        facts = {"epoch": self.progress.epoch + 1, "batch": self.progress.batch + 1, "what": what, "rows": rows}
-        write_atomic(self.folder / "diverged.json", json.dumps(facts))
+        rows: list[int] = []
+        if batch is not None:
+            rows = [row for part in self.world.gather_rows(batch.indices.cpu()) for row in part.tolist()]
+        facts = {
+            "epoch": self.progress.epoch + 1, "batch": self.progress.batch + 1, "what": what, "rows": rows,
+            "files": [self.names[row] for row in rows if row < len(self.names)],
+        }  # fmt: skip
+        self.world.alone(lambda: write_atomic(self.folder / "diverged.json", json.dumps(facts, indent=1)))
+        kept = "; the last checkpoint is finite" if self.checkpoints.exist() else ""
         raise DivergedError(
             f"{what} in epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1} "
-            f"(its pictures: {self.folder / 'diverged.json'})",
+            f"(its pictures: {self.folder / 'diverged.json'}{kept})",
             f"train again with a smaller --lr than {self.recipe.lr:g}, a longer --warmup-epochs or --clip-norm 1",
         )
 
     def _save(self) -> None:
-        state = {
-            "progress": asdict(self.progress), "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-        }  # fmt: skip
-        checkpoint.save(self.folder / checkpoint.NAME, state)
-        # Only now is an older best file superfluous: until the rename, the old checkpoint named it.
-        for old in self.folder.glob("best-*.pt"):
-            if old.name != _best_name(self.progress.best_epoch):
-                old.unlink()
-        self.events.emit("checkpoint_written", path=self.folder / checkpoint.NAME)
+        if self.budget is not None:
+            self.progress.spent = self.budget.gone()
+        tensors = state.tensors_of(self.network, self.optimizer, self.average)
+        self._refuse_infinite(tensors)
+        facts = state.facts_of(self.progress, self.average, self.identity)
+        self.world.alone(lambda: self.checkpoints.save(facts, tensors, self.progress.best_file))
+        self.events.emit("checkpoint_written", path=self.checkpoints.pointer)
 
-    def restore(self) -> None:
-        """Continues where the folder's checkpoint stands. ModelFileError where it does not fit the network."""
-        path = self.folder / checkpoint.NAME
-        state = checkpoint.load(path)
-        try:
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            if self.average is not None:
-                self.average.load_state_dict(state["average"])
-            self.progress = Progress(**state["progress"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ModelFileError(
-                f"{path} does not fit this run's network ({str(error).splitlines()[0][:120]})",
-                "resume with the settings the run was started with",
-            ) from None
+    def restore(self, *, fall_back: bool = False) -> str:
+        """Continues where the folder's checkpoint stands, and returns what a person should know about it.
+        ModelFileError where it is damaged, UsageError where it was made with other settings."""
+        found = self.checkpoints.load(fall_back=fall_back)
+        state.compare(found, self.identity, self.checkpoints.pointer)
+        self.progress = state.restore(found, self.network, self.optimizer, self.average, self.checkpoints.pointer)
+        if self.recipe.epochs is not None:
+            self.progress.planned = self.recipe.epochs * len(self.loader)
+        return found.note
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.recipe.bf16 else nullcontext()
 
 
-def _best_name(epoch: int) -> str:
-    return f"best-{epoch:05d}.pt"
+class Words(NamedTuple):
+    """What the processes tell each other in a step. `share`: by what a process's loss counts in the mean of all.
+    `signal`: of a request to stop, 0 without one; `plan`: a new length of the run in batches, 0 without one."""
+
+    loss: float
+    correct: float
+    pictures: int
+    share: float
+    signal: int
+    plan: int
+    save: bool

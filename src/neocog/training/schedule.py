@@ -18,7 +18,7 @@ class Schedule:
     """
 
     name: str
-    epochs: int
+    epochs: float
     warmup: float = 0.0
     step_epochs: int = 10
     gamma: float = 0.1

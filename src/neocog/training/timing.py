@@ -38,6 +38,30 @@ def seconds_per_batch(
         return settled_seconds(step)
 
 
+def seconds_per_evaluation(network: nn.Module, loader: Loader, *, bf16: bool) -> float:
+    """Loading and forward of an evaluation batch; 0 where there is none."""
+    if len(loader) == 0:
+        return 0.0
+    device = next(network.parameters()).device
+    batches = loader.epoch(0)
+    was = [module.training for module in network.modules()]
+    network.eval()
+
+    def step() -> bool:
+        batch = next(batches, None)
+        if batch is None:
+            return False
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            network(batch.images).sum().item()
+        return True
+
+    try:
+        return settled_seconds(step)
+    finally:
+        for module, training in zip(network.modules(), was, strict=True):
+            module.training = training
+
+
 def settled_seconds(step: Callable[[], bool]) -> float:
     """The median time of a step once it has settled. The first ones are slower, up to twice: memory is faulted in,
     kernels are chosen. `step` returns False where there was nothing left to do."""

@@ -1,0 +1,124 @@
+"""The first lines of a run: what was found, what was chosen, what it will cost."""
+
+import math
+from collections.abc import Iterator
+
+from neocog.app.costing import StepMemory
+from neocog.app.machine import Machine, available_memory
+from neocog.app.zoo import Loaded
+from neocog.core.config import TrainConfig
+from neocog.core.registry import lookup
+from neocog.core.spec import Preprocessing
+from neocog.costs.count import count
+from neocog.data.dataset import Dataset
+from neocog.training.budget import Budget, Pace
+from neocog.training.world import World
+
+Note = tuple[str, str]  # label, text
+
+
+def describe(
+    config: TrainConfig, dataset: Dataset, loaded: Loaded, preprocessing: Preprocessing, machine: Machine, world: World,
+    pace: Pace, budget: Budget | None, batches: int,
+) -> Iterator[Note]:  # fmt: skip
+    """`batches`: of an epoch."""
+    sizes = ", ".join(f"{name} {len(dataset.rows(name)):,}" for name in ("train", "val", "test"))
+    excluded = len(dataset.scan.excluded)
+    colour = "grey" if dataset.channels == 1 else "colour"
+    yield (
+        "pictures",
+        f"{len(dataset.files):,} in {len(dataset.classes)} classes ({sizes}), {colour}; {excluded} excluded",
+    )
+    for warning in dataset.warnings:
+        yield "warning", warning
+    network = loaded.network
+    shape = (network.in_channels, preprocessing.size, preprocessing.size)
+    facts = count(network, shape)
+    yield (
+        "network",
+        f"{lookup(config.model).spec.name}, {facts.params:,} parameters, "
+        f"{facts.macs / 1e6:,.1f} million multiply-accumulates a picture of {' x '.join(str(n) for n in shape)}",
+    )
+    start = loaded.provenance.get("weights", f"nothing ({config.init} initialisation)")
+    yield "start", f"from {start}; regime {config.regime}"
+    for remark in loaded.notes:
+        yield "weights", remark
+    yield "machine", machine.describe() + describe_world(config, world)
+    yield from describe_memory(config, loaded, shape, machine, world)
+    yield from describe_length(config, pace, budget, batches)
+
+
+def describe_world(config: TrainConfig, world: World) -> str:
+    if world.size == 1:
+        return ""
+    norm = "batch norm over all" if config.sync_batch_norm else "batch norm in each"
+    return f"; {world.size} processes, {'FSDP2' if config.shard else 'DDP'}, {norm}"
+
+
+def describe_memory(
+    config: TrainConfig, loaded: Loaded, shape: tuple[int, ...], machine: Machine, world: World
+) -> Iterator[Note]:
+    """What a step needs beside the pictures that are held in memory, and what would fit."""
+    share = math.ceil(config.batch_size / world.size)
+    step = StepMemory(loaded.network, shape, config.model_copy(update={"batch_size": share}), machine)
+    peak = step(share).peak
+    free, where = available_memory(machine.device)
+    each = " in each process" if world.size > 1 else ""
+    yield (
+        "memory",
+        f"{size(peak)} for a step of {share} pictures{each}; {size(free)} {where}, enough for about "
+        f"{rounded(step.about(free)):,} pictures a step",
+    )
+    if peak > free:
+        yield "warning", "a step will not fit into memory: use a smaller --batch-size or --image-size"
+
+
+def describe_length(config: TrainConfig, pace: Pace, budget: Budget | None, batches: int) -> Iterator[Note]:
+    """How long the run will be, and what was measured to say so."""
+    how = f"{config.optimizer}, rate {config.lr:g} {config.schedule}, augmentation {config.augment}"
+    if budget is not None:
+        planned = budget.plan(0)
+        yield (
+            "time",
+            f"{duration(budget.seconds)}, of which {duration(budget.spent)} are gone; measured: {seconds_of(pace)} a "
+            f"batch, {duration(budget.validation)} a validation; kept for the end: {duration(budget.ending)}",
+        )
+        yield (
+            "training",
+            f"{planned:,} batches of {config.batch_size} ({planned / batches:.1f} epochs) fit, "
+            f"planned again as it goes; {how}",
+        )
+        return
+    assert config.epochs is not None
+    total = config.epochs * batches
+    head = min(pace.head_batches, total)
+    parts = ((pace.first, head), (pace.later, total - head))
+    each = [duration(seconds * batches) for seconds, number in parts if number]
+    yield (
+        "training",
+        f"{config.epochs} x {batches:,} batches of {config.batch_size}, {how}; "
+        f"about {', then '.join(each)} an epoch, {duration(pace.seconds(0, total))} in all",
+    )
+
+
+def seconds_of(pace: Pace) -> str:
+    if not pace.head_batches:
+        return f"{pace.later:.3f} s"
+    return f"{pace.first:.3f} s (later {pace.later:.3f} s)"
+
+
+def rounded(number: int) -> int:
+    """To two digits: 164782 is about 160000."""
+    return int(float(f"{number:.2g}"))
+
+
+def size(value: float) -> str:
+    """Bytes for people: 42 MiB, 1.3 GiB."""
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"
+
+
+def duration(value: float) -> str:
+    """Seconds for people: 1.3 s, 42 s, 3 min, 2.5 h."""
+    if value < 100:
+        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+    return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"
