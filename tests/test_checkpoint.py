@@ -169,7 +169,8 @@ def test_killed_at_every_moment_of_writing(tmp_path: Path) -> None:
         child.start()
         child.join()
         checkpoints = Checkpoints(folder)
-        checkpoints.clean()
+        for place in (folder, checkpoints.folder):
+            files.remove_unfinished(place)
         assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
         seen.append(checkpoints.load().facts["step"])
         best = json.loads(checkpoints.pointer.read_text())["states"][0]["best"]

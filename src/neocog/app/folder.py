@@ -13,6 +13,8 @@ from pathlib import Path
 from neocog.core.errors import ResourceError, UsageError
 
 LOCK = "lock"
+MARK = "config.toml"  # is written last: with it a folder holds a run that can be continued
+BEGINNING = {LOCK, "scan.json", "split.csv", "run.json"}  # what is written before it
 
 
 def choose_folder(out: str | Path | None, name: str, data: str, *, used: bool = False) -> Path:
@@ -22,7 +24,7 @@ def choose_folder(out: str | Path | None, name: str, data: str, *, used: bool = 
     folder = Path(out) if out is not None else Path("runs") / f"{stamp}-{name}-{secrets.token_hex(2)}"
     if folder.is_file():
         raise UsageError(f"{folder} is a file", "give --out a folder that does not exist yet")
-    if folder.exists() and any(folder.iterdir()) and not (used and is_run(folder)):
+    if folder.exists() and not is_free(folder) and not (used and is_run(folder)):
         hint = (
             f"`neocog resume {folder}` continues it; --force starts anew in its place; or give another --out"
             if is_run(folder) else "give another --out"
@@ -45,12 +47,13 @@ def create(folder: Path) -> None:
 
 
 def empty(folder: Path) -> None:
-    """Removes a run, but not its lock, which whoever calls this holds."""
+    """Removes a run, but not its lock, which whoever calls this holds. What makes it a run goes last."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        elif path.name != LOCK:
+        elif path.name not in (LOCK, MARK):
             path.unlink()
+    (folder / MARK).unlink(missing_ok=True)
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -64,7 +67,12 @@ def check_space(folder: Path, needed: int) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / "config.toml").is_file()
+    return (folder / MARK).is_file()
+
+
+def is_free(folder: Path) -> bool:
+    """Nothing is in it but what a start that was killed left."""
+    return all(path.name in BEGINNING or path.name.endswith(".tmp") for path in folder.iterdir())
 
 
 @contextmanager

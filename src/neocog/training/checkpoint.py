@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from neocog.core.errors import ModelFileError, ResourceError
-from neocog.core.files import remove_unfinished, sha256_of, write_atomic
+from neocog.core.files import sha256_of, write_atomic
 
 POINTER = "checkpoint.json"
 FOLDER = "checkpoints"
@@ -47,11 +47,6 @@ class Checkpoints:
 
     def exist(self) -> bool:
         return self.pointer.exists() or any(self.folder.glob("state-*"))
-
-    def clean(self) -> None:
-        """Removes the halves that a killed process left."""
-        remove_unfinished(self.folder)
-        remove_unfinished(self.pointer.parent)
 
     def save(self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], best: str | None) -> None:
         """Adds a state that goes with the file of best weights `best`. ResourceError, with everything that was there

@@ -60,10 +60,11 @@ class Trainer:
         self.checkpoints = Checkpoints(folder)
         if self.world.size > 1 and recipe.sync_batch_norm:
             synchronise(network)
-        if self.world.size > 1 and recipe.shard:
+        divided = self.world.size > 1 and recipe.shard
+        if divided:
             divide(network)
         groups = parameter_groups(regime.parts(network), recipe.weight_decay)
-        self.optimizer = make_optimizer(recipe.optimizer, groups, recipe.lr, recipe.momentum)
+        self.optimizer = make_optimizer(recipe.optimizer, groups, recipe.lr, recipe.momentum, fused=not divided)
         self.average = WeightAverage(network, recipe.ema) if recipe.ema is not None else None
         self.progress = Progress(planned=(recipe.epochs or 0) * len(loader))
         self._together: tuple[list[bool], nn.Module] = [], network

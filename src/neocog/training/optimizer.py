@@ -21,15 +21,18 @@ def parameter_groups(parts: Iterable[tuple[str, list[nn.Parameter]]], weight_dec
     return groups
 
 
-def make_optimizer(name: str, groups: list[dict[str, object]], lr: float, momentum: float) -> Optimizer:
-    """`momentum` serves sgd (Nesterov where it is not zero) and rmsprop; Adam's betas are torch's own."""
+def make_optimizer(
+    name: str, groups: list[dict[str, object]], lr: float, momentum: float, *, fused: bool = True
+) -> Optimizer:
+    """`momentum` serves sgd (Nesterov where it is not zero) and rmsprop; Adam's betas are torch's own. `fused`: one
+    kernel for a whole step, which weights that are divided between processes do not have."""
     match name:
         case "sgd":
-            return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=True)
+            return SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused, foreach=not fused)
         case "adam":
-            return Adam(groups, lr=lr, fused=True)
+            return Adam(groups, lr=lr, fused=fused, foreach=not fused)
         case "adamw":
-            return AdamW(groups, lr=lr, fused=True)
+            return AdamW(groups, lr=lr, fused=fused, foreach=not fused)
         case "rmsprop":  # the only one of the four without a fused kernel
             return RMSprop(groups, lr=lr, momentum=momentum, foreach=True)
     raise ValueError(f"no optimizer is called {name!r}")
