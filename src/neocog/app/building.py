@@ -61,7 +61,7 @@ def build_network(config: TrainConfig, num_classes: int, channels: int, size: in
         if config.weights is not None:
             raise UsageError("--init is for networks that start from nothing", "leave --init or --weights out")
         initialise(network, config.init)
-    return loaded, knobs
+    return loaded, loaded.knobs  # those of the weights as well
 
 
 def check_size(name: str, network: Network, size: int, option: str = "--image-size {}") -> None:

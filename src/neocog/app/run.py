@@ -11,16 +11,17 @@ import torch
 from numpy.typing import NDArray
 
 from neocog.app.machine import Machine, choose_machine
-from neocog.app.zoo import build
+from neocog.app.zoo import open_network
 from neocog.core.config import TrainConfig, load_config
 from neocog.core.contracts import Network
-from neocog.core.errors import DataError, ModelFileError, UsageError
-from neocog.core.registry import lookup
+from neocog.core.errors import DataError, UsageError
 from neocog.data.decode import DecodeOptions
 from neocog.data.preprocess import normalise
 from neocog.data.stream import find_pictures, stream
 from neocog.evaluate import Predictions, evaluating, probabilities_of, summarise
-from neocog.export.bundle import ModelCard, read_bundle, read_card
+from neocog.export.bundle import ModelCard, read_card
+
+FOLDS = "folds.json"  # lies in a folder of several runs
 
 
 class Prediction(NamedTuple):
@@ -46,6 +47,8 @@ class Run:
         folder = Path(path)
         if not folder.is_dir():
             raise UsageError(f"the run folder {folder} does not exist", "give a folder that `neocog train` made")
+        if (folder / FOLDS).is_file():
+            raise UsageError(f"{folder} holds the runs of several folds", f"give one of them, such as {folder}/fold-01")
         run = cls(folder)
         assert run.card  # read and checked now rather than later
         return run
@@ -83,14 +86,7 @@ class Run:
 
     def network(self) -> Network:
         """The trained network, in eval mode, on the CPU. ModelFileError where the weights file is damaged."""
-        card, state = read_bundle(self.folder / "model")
-        network = build(lookup(card.model), len(card.classes), card.in_channels, card.knobs)
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()[:120]
-            raise ModelFileError(f"{self.folder}/model does not fit {card.model} ({reason})", "train again") from None
-        return network.eval()
+        return open_network(self.folder / "model")[1].eval()
 
     def predict(self, files: Iterable[str | Path], *, batch_size: int = 32, threads: int = 0) -> Iterator[Prediction]:
         """One `Prediction` per picture, as they come: memory does not grow with the number of files. `files` are

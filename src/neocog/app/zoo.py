@@ -1,28 +1,25 @@
 """Networks by name, with or without published weights."""
 
 import inspect
-import os
-import pickle
-import struct
-import warnings
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
-import neocog.models  # noqa: F401  (importing it registers the networks)
+import neocog
+import neocog.models  # importing it registers the networks
+from neocog.app.published import bundle_in, describe_weights, find_published, local_copy
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError, UsageError, did_you_mean
 from neocog.core.registry import Entry, lookup, names
-from neocog.core.spec import Preprocessing, Weights
-from neocog.data.fetch import fetch
-from neocog.data.named import cache_folder
+from neocog.core.safetensors_header import Described
+from neocog.core.spec import Preprocessing
+from neocog.export.bundle import WEIGHTS, ModelCard, inspect_bundle, read_card
+from neocog.export.weights_file import load_safetensors, read_weights
 from neocog.models.weights import adapt, recognise
 
 SMALL = 64  # pixels: networks for pictures like CIFAR's or MNIST's see the whole of them
@@ -36,6 +33,7 @@ class Loaded:
     preprocessing: Preprocessing | None  # the weights' own; None for a network that starts from nothing
     provenance: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    knobs: dict[str, Any] = field(default_factory=dict)  # the network's own options: those given, those of the weights
 
 
 def list_models(pattern: str = "*", *, task: str | None = None, pretrained: bool | None = None) -> list[str]:
@@ -54,10 +52,10 @@ def create_model(
 ) -> Network:  # fmt: skip
     """A network of the zoo, in training mode, on the CPU.
 
-    `weights`: None, "imagenet", a published tag, or the path of a .safetensors or .pth file. With another
-    `num_classes` than the weights have, the classifier starts anew; with another `in_channels`, the first
-    convolution's filters are summed or repeated. UsageError for unknown names and knobs, ModelFileError for
-    a file that does not fit.
+    `weights`: None, "imagenet", a published tag, the path of a .safetensors or .pth file, or the folder of a
+    finished run. With another `num_classes` than the weights have, the classifier starts anew; with another
+    `in_channels`, the first convolution's filters are summed or repeated. UsageError for unknown names and
+    knobs, ModelFileError for a file that does not fit.
     """
     return load_model(name, weights=weights, num_classes=num_classes, in_channels=in_channels, knobs=knobs).network
 
@@ -70,8 +68,10 @@ def load_model(
     entry = lookup(name)
     knobs = dict(knobs or {})
     if weights is None:
-        return Loaded(build(entry, num_classes, in_channels, knobs), None)
+        return Loaded(build(entry, num_classes, in_channels, knobs), None, knobs=knobs)
     published = find_published(entry, weights)
+    if published is None and (folder := bundle_in(weights)) is not None:
+        return _load_run(entry, folder, num_classes, in_channels, knobs)
     path = Path(weights) if published is None else local_copy(published, on_progress)
     if published is not None:
         knobs = published.knobs | knobs
@@ -86,13 +86,95 @@ def load_model(
     provenance = {"weights": str(path) if published is None else published.tag, "layout": layout}
     if published is not None:
         provenance |= {"url": published.url, "licence": published.licence, "categories": published.categories}
-    return Loaded(network, preprocessing_of(entry, weights), provenance, notes)
+    return Loaded(network, preprocessing_of(entry, weights), provenance, notes, knobs)
+
+
+def _load_run(
+    entry: Entry, folder: Path, num_classes: int | None, in_channels: int | None, knobs: dict[str, Any]
+) -> Loaded:
+    """`load_model` from the network of a finished run; its options hold where no others are given."""
+    card, trained = open_network(folder)
+    if lookup(card.model) is not entry:
+        raise UsageError(f"{folder} holds {card.model}, not {entry.spec.name}", f"use --model {card.model}")
+    knobs = card.knobs | knobs
+    network = build(entry, num_classes or len(card.classes), in_channels or card.in_channels, knobs)
+    state, notes = adapt(network, entry, trained.state_dict(), "neocog")
+    network.load_state_dict(state)
+    provenance = {"weights": str(folder), "layout": "neocog", "sha256": card.sha256}
+    provenance |= {key: card.provenance[key] for key in ("licence",) if key in card.provenance}
+    return Loaded(network, card.preprocessing, provenance, notes, knobs)
+
+
+def open_network(folder: Path) -> tuple[ModelCard, Network]:
+    """The card and the trained network, in training mode and on the CPU, of a model's folder.
+
+    The network is first built without memory of its own and compared with what the weights file holds, so that a
+    description that asks for more than the file has is refused before anything is allocated. ModelFileError.
+    """
+    card, described = inspect_bundle(folder)
+    try:
+        entry = lookup(card.model)
+        with torch.device("meta"), _AtMost(len(described)):
+            planned = build(entry, len(card.classes), card.in_channels, card.knobs)
+    # Builders raise whatever they stumble over at options that nobody would give them.
+    except Exception as error:
+        reason = error.cause if isinstance(error, UsageError) else str(error).splitlines()[0] if str(error) else error
+        raise _misfit(folder, card, str(reason)) from None
+    _compare(folder, card, planned, described)
+    network = build(entry, len(card.classes), card.in_channels, card.knobs)
+    network.load_state_dict(load_safetensors(folder / WEIGHTS))
+    return card, network
+
+
+class _AtMost:
+    """Inside `with`, this thread builds no network of more than so many parameters: each of them is a tensor in the
+    weights file, and without a bound an option could ask for a billion layers."""
+
+    def __init__(self, tensors: int) -> None:
+        self.left = tensors
+        self.thread = threading.get_ident()
+
+    def __enter__(self) -> None:
+        self.hook = torch.nn.modules.module.register_module_parameter_registration_hook(self.count)
+
+    def __exit__(self, *_: object) -> None:
+        self.hook.remove()
+
+    def count(self, *_: object) -> None:
+        if threading.get_ident() == self.thread:
+            self.left -= 1
+        if self.left < 0:
+            raise ValueError("it describes more layers than the weights file holds")
+
+
+def _compare(folder: Path, card: ModelCard, planned: Network, described: Mapping[str, Described]) -> None:
+    """ModelFileError where the file's tensors are not the network's, or its pictures not of a size it takes."""
+    ours = {name: tuple(tensor.shape) for name, tensor in planned.state_dict().items()}
+    theirs = {name: tensor.shape for name, tensor in described.items()}
+    if ours.keys() != theirs.keys():
+        names = sorted(ours.keys() ^ theirs.keys())
+        raise _misfit(folder, card, f"{len(names)} tensors are missing or unknown, such as {names[0]}")
+    wrong = [name for name in ours if ours[name] != theirs[name]]
+    if wrong:
+        had = f"{wrong[0]} {theirs[wrong[0]]} for {ours[wrong[0]]}"
+        raise _misfit(folder, card, f"{len(wrong)} tensors have other shapes, such as {had}")
+    size = card.preprocessing.size
+    if size < planned.min_size or planned.fixed_size not in (None, size):
+        raise _misfit(folder, card, f"pictures of {size} x {size} pixels are none that it takes")
+
+
+def _misfit(folder: Path, card: ModelCard, reason: str) -> ModelFileError:
+    cause = f"{folder} does not fit {card.model[:80]} ({reason[:160]})"
+    versions = f"it was written by neocog {card.written_by[:30] or 'of no known version'}, this is {neocog.__version__}"
+    return ModelFileError(cause, f"restore it from a copy; {versions}")
 
 
 def preprocessing_of(entry: Entry, weights: str) -> Preprocessing:
-    """How pictures reach these weights. A file does not say: then ImageNet's way, at the network's own size;
-    tiny pictures are not cropped."""
+    """How pictures reach these weights. A run says; a file does not: then ImageNet's way, at the network's own
+    size; tiny pictures are not cropped."""
     published = find_published(entry, weights)
+    if published is None and (folder := bundle_in(weights)) is not None:
+        return read_card(folder).preprocessing
     if published is None:  # a published file keeps its name, which holds a hash, wherever it lies
         published = next((w for w in entry.spec.weights if w.url.endswith("/" + Path(weights).name)), None)
     if published is not None:
@@ -138,71 +220,6 @@ def check_options(entry: Entry, given: dict[str, Any]) -> None:
             raise UsageError(f"{name}: {option} = {value} must be at least 1", "give a positive number")
 
 
-def find_published(entry: Entry, weights: str) -> Weights | None:
-    """The published weights that a word names; None where it is the path of a file."""
-    tags = {tag: w for w in entry.spec.weights for tag in (w.tag, *w.aliases)}
-    for w in reversed(entry.spec.weights):  # the first is the best
-        if w.categories.startswith("imagenet"):
-            tags["imagenet"] = w
-    if weights in tags:
-        return tags[weights]
-    if Path(weights).is_file():
-        return None
-    if Path(weights).suffix in (".safetensors", ".pth", ".pt", ".th") or os.sep in weights:
-        raise ModelFileError(
-            f"the weights file {weights} does not exist", "give the path of a .safetensors or .pth file"
-        )
-    have = f"it has {', '.join(tags)}" if tags else "none are published for it"
-    hint = (did_you_mean(weights, tags) if tags else "") or "give the path of a weights file"
-    raise UsageError(f"{entry.spec.name} has no weights called {weights!r} ({have})", hint)
-
-
-def weights_folder() -> Path:
-    """$NEOCOG_WEIGHTS, or the user's cache."""
-    return Path(os.environ.get("NEOCOG_WEIGHTS") or cache_folder() / "weights")
-
-
-def local_copy(published: Weights, on_progress: Callable[[int, int], None] | None = None) -> Path:
-    """The file in the weights folder, downloaded and checked the first time."""
-    path = weights_folder() / published.url.rpartition("/")[2]
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fetch(published.url, path, published.sha256, on_progress=on_progress)
-    return path
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by key from a .safetensors or a torch file; no code in it is run."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(action="ignore"):  # about old pickle protocols, which are read all the same
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error):  # torch names the first class or function that it will not load
-            cause, hint = "holds Python objects, not only tensors", "save the network's state_dict() and give that file"
-        else:
-            cause, hint = "is not a readable weights file", "download it again"
-        raise ModelFileError(f"{path} {cause}", hint) from None
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read ({error.strerror or error})", "check the path") from None
-    # What torch's restricted unpickler raises on bytes that are no pickle is whatever it stumbles over.
-    except (
-        SafetensorError, struct.error, RuntimeError, EOFError, ValueError, LookupError,
-        AttributeError, TypeError,
-    ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ModelFileError(f"{path} is not a readable weights file ({reason})", "download it again") from None
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not (isinstance(state, dict) and state and all(isinstance(v, Tensor) for v in state.values())):
-        raise ModelFileError(f"{path} holds no table of weights", "give a file that holds a state dict")
-    for key, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ModelFileError(f"{path} holds numbers that are not finite ({key})", "give an undamaged file")
-    return dict(state)
-
-
 def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
     """The facts of the networks whose names match, one dict each, for the table and for JSON."""
     rows = []
@@ -220,12 +237,6 @@ def describe_models(pattern: str = "*") -> list[dict[str, Any]]:
             "idea": spec.idea, "paper": spec.title, "link": spec.link, "table": spec.table,
         })  # fmt: skip
     return rows
-
-
-def describe_weights(published: Weights) -> dict[str, Any]:
-    """A published file's facts, and whether it lies in the weights folder."""
-    at_hand = (weights_folder() / published.url.rpartition("/")[2]).is_file()
-    return asdict(published) | {"at_hand": at_hand}
 
 
 def options_of(entry: Entry) -> dict[str, Any]:

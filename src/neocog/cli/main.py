@@ -1,14 +1,18 @@
 """The command line. `--help` imports no torch: a command's module is loaded when the command is called."""
 
+import contextlib
 import importlib
+import os
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
 from neocog import __version__
 from neocog.core.errors import NeocogError, did_you_mean, one_line
+from neocog.core.files import is_full
 
 COMMANDS = {
     "train": "Train a network on your pictures and report on it.",
@@ -20,6 +24,7 @@ COMMANDS = {
     "models": "List the networks: parameters, cost, input, published accuracy.",
     "data": "List and download named data sets.",
     "demo": "Train on the built-in digits and name the report.",
+    "doctor": "Say what this machine has and what neocog will make of it.",
 }
 
 
@@ -75,9 +80,17 @@ def main(arguments: list[str] | None = None) -> None:
         fail(str(error), error.exit_code)
     except MemoryError:
         fail("the machine ran out of memory; use a smaller --batch-size or --image-size", 6)
+    except SystemExit as error:
+        # rich and typer make their own exit, with code 1, of a pipe whose reader has gone.
+        if isinstance(error.__context__, BrokenPipeError):
+            leave_pipe()
+        raise
     except BrokenPipeError:
-        sys.stderr.close()  # the reader, perhaps `head`, has seen enough
-        raise SystemExit(0) from None
+        leave_pipe()
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        fail(*explain(error))
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except Exception as error:
@@ -87,6 +100,30 @@ def main(arguments: list[str] | None = None) -> None:
         fail(f"neocog has a bug: {kind}: {str(error).splitlines()[0] if str(error) else ''}; see it with --debug", 1)
 
 
-def fail(message: str, code: int) -> None:
+def explain(error: OSError) -> tuple[str, int]:
+    """(message, exit code) for what the operating system refused."""
+    where = one_line(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else "the output"
+    reason = error.strerror or str(error)
+    if is_full(error):
+        drop_output()
+        return f"{where} could not be written ({reason}); make room and do it again", 6
+    if error.filename is not None:
+        return f"{where} cannot be used ({reason}); check that path, or see with --debug what wanted it", 2
+    return f"neocog has a bug: {type(error).__name__}: {error}; see it with --debug", 1
+
+
+def leave_pipe() -> NoReturn:
+    """The reader, perhaps `head`, has seen enough: nothing more to say, and the exit code of a broken pipe."""
+    drop_output()
+    raise SystemExit(141)
+
+
+def drop_output() -> None:
+    """What could not be printed is forgotten; else Python would try once more on its way out, and complain."""
+    with contextlib.suppress(OSError, ValueError):  # where the output is no real file, as in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def fail(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(code)

@@ -6,17 +6,46 @@ Order of precedence: defaults < file < command line.
 """
 
 import json
+import re
+import stat
 import tomllib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from neocog.core.errors import UsageError, nearest
+from neocog.core.errors import UsageError
+from neocog.core.problems import problems
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e3)]
-MAX_CONFIG_BYTES = 1_000_000
+# The complete settings take about 2,000; and tomllib's time grows with the square of the parts of a dotted key.
+MAX_CONFIG_BYTES = 20_000
+
+
+def _file_name(text: str) -> str:
+    """Bytes in names that are no UTF-8 are surrogates in Python, and welcome; what no name can hold is not."""
+    if "\0" in text:
+        raise ValueError("no name holds a NUL character")
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise ValueError("no name holds half of a surrogate pair") from None
+    return text
+
+
+def _regular_expression(text: str) -> str:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about brackets that a later Python may read otherwise
+            re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"it is no regular expression ({str(error) or 'nested too deeply'})") from None
+    return text
+
+
+Name = Annotated[str, AfterValidator(_file_name)]
 
 
 class TrainConfig(BaseModel):
@@ -24,15 +53,17 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
-    data: str = Field(description="a folder of class folders, a folder with train/ val/ test/, a CSV, or a named set")
-    model: str = Field("resnet18", description="a network of `neocog models`")
+    data: Name = Field(description="a folder of class folders, a folder with train/ val/ test/, a CSV, or a named set")
+    model: str = Field("resnet18", max_length=100, description="a network of `neocog models`")
     knobs: dict[str, bool | int | float | str] = Field({}, description="the network's own options, as NAME=VALUE")
     task: Literal["classification"] = Field("classification", description="what is learned")
     regime: Literal["auto", "scratch", "probe", "full"] = Field(
         "auto",
         description="scratch; probe: frozen backbone, new head; full: head first, then everything at a smaller rate",
     )
-    weights: str | None = Field(None, description="imagenet, a published tag, or a .safetensors / .pth file")
+    weights: Name | None = Field(
+        None, description="imagenet, a published tag, a .safetensors / .pth file, or a run's folder"
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="every random choice follows from it")
 
     # data
@@ -48,7 +79,10 @@ class TrainConfig(BaseModel):
         "auto", description="colour of the input; auto: grey where every picture is grey and no weights ask for colour"
     )
     background: str = Field(
-        "white", pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$", description="colour behind transparent pixels"
+        "white",
+        pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$",
+        examples=["white", "black", "grey", "#00ff7f"],
+        description="colour behind transparent pixels",
     )
     max_pixels: int = Field(64_000_000, ge=1, le=10**9, description="pictures with more pixels are excluded")
     max_excluded: Fraction = Field(0.01, description="share of excluded pictures above which the run fails")
@@ -56,12 +90,14 @@ class TrainConfig(BaseModel):
     allow_empty_classes: bool = Field(
         False, description="class folders without pictures are left out instead of refused"
     )
+    frames: Literal["first", "error"] = Field(
+        "first", description="animations and files of several pages; first: the first frame is used; error: left out"
+    )
     follow_links: bool = Field(False, description="follow symbolic links inside the data folder")
     threads: int = Field(0, ge=0, le=256, description="threads that decode pictures (0: one per core)")
 
-    group_by: str | None = Field(
+    group_by: Annotated[str, Field(max_length=1000), AfterValidator(_regular_expression)] | None = Field(
         None,
-        max_length=1000,
         description="regular expression on file names: pictures of which it matches the same text (its first group, "
         "such as a patient's number) stay in one set",
     )
@@ -70,6 +106,9 @@ class TrainConfig(BaseModel):
         ge=2,
         le=100,
         description="cross-validation: the pictures are divided into so many parts, each the test once",
+    )
+    fold: int | None = Field(
+        None, ge=1, le=100_000, description="of folds or repeats this one alone (default: all, one after the other)"
     )
     repeats: int | None = Field(
         None,
@@ -83,7 +122,10 @@ class TrainConfig(BaseModel):
         None, ge=1, le=100_000, description="passes over the training pictures (default: 20, or what fits into --time)"
     )
     time: str | None = Field(
-        None, pattern=r"^\d+(\.\d+)?(s|m|h)$", description="time budget of the whole run, report included: 90s, 10m, 2h"
+        None,
+        pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?(s|m|h)$",
+        examples=["90s", "10m", "2h"],
+        description="time budget of the whole run, report included: 90s, 10m, 2h",
     )
     batch_size: int = Field(64, ge=1, le=65_536, description="pictures per step")
     accumulate: int = Field(1, ge=1, le=4096, description="steps whose gradients are added before the weights move")
@@ -165,7 +207,12 @@ class TrainConfig(BaseModel):
     cutmix: float | None = Field(None, ge=0, le=10, description="alpha of CutMix (0: off)")
 
     # machine
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
+        examples=["auto", "cpu", "cuda", "cuda:0", "mps"],
+        description="auto, cpu, cuda, cuda:N or mps",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware has it")
     layout: Literal["auto", "channels_last", "contiguous"] = Field(
         "auto", description="memory layout of pictures and weights"
@@ -177,10 +224,9 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
-        if self.val_fraction + self.test_fraction >= 1:
-            raise ValueError("val_fraction + test_fraction must be less than 1: nothing would be left to train on")
-        if self.regime in ("probe", "full") and self.weights is None:
-            raise ValueError(f"regime {self.regime} needs weights: give --weights imagenet or --weights FILE")
+        found = [text for _, text in contradictions(self)]
+        if found:
+            raise ValueError(" | ".join(found))
         return self
 
     def to_toml(self, comment: str = "") -> str:
@@ -199,6 +245,20 @@ def seconds(text: str) -> float:
     return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
 
 
+def contradictions(config: TrainConfig) -> Iterator[tuple[set[str], str]]:
+    """(keys, what is wrong) for settings that are right one by one and wrong together."""
+    if config.val_fraction + config.test_fraction >= 1:
+        yield (
+            {"val_fraction", "test_fraction"},
+            "val_fraction + test_fraction must be less than 1: nothing would be left to train on",
+        )
+    if config.regime in ("probe", "full") and config.weights is None:
+        yield (
+            {"regime", "weights"},
+            f"regime {config.regime} needs weights: give --weights imagenet or --weights FILE",
+        )
+
+
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
     """Defaults < the file < `overrides` (values of None are not overrides). All errors at once."""
     values: dict[str, Any] = read_toml(path) if path is not None else {}
@@ -208,42 +268,51 @@ def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise UsageError(f"{path} is larger than 1 MB, which no configuration is", "give a TOML file of settings")
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # reading a FIFO would wait for ever
+            raise UsageError(f"{path} is no regular file", "give the path of a TOML file")
+        if facts.st_size > MAX_CONFIG_BYTES:
+            raise UsageError(
+                f"{path} has more than {MAX_CONFIG_BYTES:,} bytes, which no configuration has",
+                "give a TOML file of settings",
+            )
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
+        values = tomllib.loads(text)
+        # A path may hold bytes that are no UTF-8, and a run must be able to read its own settings. Nothing else may.
+        paths = "".join(str(values.get(key, "")) for key in ("data", "weights"))
+        if _undecoded(text) > _undecoded(paths):
+            path.read_bytes().decode("utf-8-sig")
+        return values
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})", "give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own error is a ValueError, and so are some of Python's
         raise UsageError(f"{path} is not valid TOML ({error})", "correct that place") from None
 
 
+def _undecoded(text: str) -> int:
+    return sum("\udc80" <= character <= "\udcff" for character in text)
+
+
 def validate(values: dict[str, Any], where: str) -> TrainConfig:
-    """UsageError that lists every wrong key, with its range and, for unknown keys, the nearest valid one."""
-    # TOML and Python write 1 for 1.0: whole numbers are welcome where a fraction is asked for, true is not.
-    values = {k: float(v) if type(v) is int and _is_float(k) else v for k, v in values.items()}
+    """UsageError that lists every wrong key, with what is allowed and, for unknown keys, the nearest valid one."""
+    values = {key: _with_point(key, value) for key, value in values.items()}
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(item) for item in error.errors(include_url=False)]
-        more = f" ({len(problems)} errors)" if len(problems) > 1 else ""
-        raise UsageError(
-            f"{where}{more}: " + " | ".join(problems), "`neocog train --help` lists every setting"
-        ) from None
+        found = problems(error, TrainConfig)
+        wrong = {str(item["loc"][0]) for item in error.errors() if item["loc"]}
+        if wrong:  # pydantic compares settings only where each of them is right
+            rest = TrainConfig.model_construct(**{k: v for k, v in values.items() if k not in wrong})
+            found += [text for keys, text in contradictions(rest) if not keys & wrong]
+        more = f" ({len(found)} errors)" if len(found) > 1 else ""
+        raise UsageError(f"{where}{more}: " + " | ".join(found), "`neocog train --help` lists every setting") from None
 
 
-def _is_float(key: str) -> bool:
+def _with_point(key: str, value: Any) -> Any:
+    """TOML and Python write 1 for 1.0: whole numbers are welcome where a fraction is asked for, true is not."""
     field = TrainConfig.model_fields.get(key)
-    return field is not None and "float" in str(field.annotation)
-
-
-def _problem(item: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        close = nearest(key, TrainConfig.model_fields)
-        return f"unknown key {key!r}" + (f" (did you mean {close[0]!r}?)" if close else "")
-    message = item["msg"].removeprefix("Value error, ")
-    value = repr(item.get("input"))
-    return f"{key} = {value[:60]}: {message}" if key else message
+    whole = type(value) is int and field is not None and "float" in str(field.annotation)
+    return float(value) if whole and abs(value) < 2**53 else value
 
 
 def _toml(value: Any) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from neocog.core.errors import DataError, ResourceError, did_you_mean
+from neocog.core.folders import cache_folder
 from neocog.data import fetch, originals
 from neocog.data.source import Source
 
@@ -115,11 +116,6 @@ NAMED = {
         ),
     )
 }
-
-
-def cache_folder() -> Path:
-    """~/.cache/neocog, or inside $XDG_CACHE_HOME. Not created here."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neocog"
 
 
 def places(name: str) -> list[Path]:
