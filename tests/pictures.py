@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageDraw, ImageOps
 
 Bytes = NDArray[np.uint8]
 H, W = 24, 36
@@ -66,6 +66,14 @@ def filtered(pixels: NDArray[Any]) -> bytes:
 
 def exif(orientation: int) -> bytes:
     return b"Exif\0\0" + b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+
+
+def looping_exif() -> bytes:
+    """Two directories that name each other as the next, and themselves as their own inner directory."""
+    entry = struct.pack("<HHII", 0x8769, 4, 1, 8)
+    first = struct.pack("<H", 1) + entry + struct.pack("<I", 26)
+    second = struct.pack("<H", 1) + entry + struct.pack("<I", 8)
+    return b"Exif\0\0" + b"II*\0" + struct.pack("<I", 8) + first + second
 
 
 @dataclass
@@ -185,6 +193,7 @@ def good() -> list[Good]:
             {"icc"},
         ),
         Good("exif_99.jpg", encode(rgb, "JPEG", quality=92, exif=exif(99)), seen, suffix=".jpg"),
+        Good("exif_loop.jpg", encode(rgb, "JPEG", quality=92, exif=looping_exif()), seen, suffix=".jpg"),
         Good("exif_cut.jpg", encode(rgb, "JPEG", quality=92, exif=exif(6)[:17]), seen, suffix=".jpg"),
     ]  # fmt: skip
     return cases + [turned(kind, value) for kind in ("JPEG", "PNG", "WEBP", "TIFF") for value in range(1, 9)]
@@ -228,6 +237,30 @@ def swapped_profile() -> bytes:
     )
 
 
+def display_p3_profile() -> bytes:
+    """sRGB's profile with the primaries of Display P3 (adapted to D50, as ICC profiles are), under another name."""
+    profile = bytearray(srgb_profile())
+    count = struct.unpack_from(">I", profile, 128)[0]
+    for i in range(count):
+        tag, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * i)
+        if tag in DISPLAY_P3:
+            for place, value in enumerate(DISPLAY_P3[tag]):
+                struct.pack_into(">i", profile, offset + 8 + 4 * place, round(value * 65536))
+    return (
+        bytes(profile)
+        .replace("sRGB".encode("utf-16-be"), "disp".encode("utf-16-be"))
+        .replace(b"sRGB built", b"disp built")
+    )
+
+
+# XYZ of the primaries, relative to D50: the rXYZ, gXYZ and bXYZ tags of Apple's "Display P3" profile.
+DISPLAY_P3 = {
+    b"rXYZ": (0.51512, 0.24120, -0.00105),
+    b"gXYZ": (0.29198, 0.69225, 0.04189),
+    b"bXYZ": (0.15710, 0.06657, 0.78407),
+}
+
+
 def bad() -> list[Bad]:
     rgb = photo(64, 64)
     jpeg, whole = encode(rgb, "JPEG"), encode(rgb, "PNG")
@@ -253,6 +286,7 @@ def bad() -> list[Bad]:
         Bad("paper.jpg", b"%PDF-1.4\n%...", "not_an_image"),
         Bad("phone.heic", b"\0\0\0\x18ftypheic" + bytes(50), "unsupported_format"),
         Bad("bomb.png", png(50_000, 50_000, 8, 2, b""), "too_many_pixels"),
+        Bad("large.png", png(12_000, 12_000, 8, 2, b""), "too_many_pixels"),
         Bad("claims.png", png(2**31 - 1, 2**31 - 1, 8, 2, b""), "too_many_pixels"),
         Bad("claims.bmp", huge, "too_many_pixels"),
         Bad("text_bomb.png", png(1, 1, 8, 0, b"\0\0", (b"zTXt", b"a\0\0" + text_bomb)), "metadata_bomb"),
@@ -272,3 +306,39 @@ def write_classes(root: Path, counts: dict[str, int], size: tuple[int, int] = (2
             seed += 1
             (root / name / f"{i}.{kind.lower()}").write_bytes(draw(seed))
     return root
+
+
+def varied(seed: int) -> Bytes:
+    """One of many pictures that have nothing in common: clouds, stripes, shapes or strokes, 40 to 80 pixels a side."""
+    rng = np.random.default_rng([seed, 1])
+    height, width = (int(n) for n in rng.integers(40, 81, 2))
+    y, x = np.mgrid[0:height, 0:width] / 80
+    colours = rng.integers(20, 236, (2, 3)).astype(float)
+    while abs(colours[0].mean() - colours[1].mean()) < 60:
+        colours = rng.integers(20, 236, (2, 3)).astype(float)
+    clouds = sum(
+        np.asarray(Image.fromarray(rng.random((cells + 1, cells + 1)).astype(np.float32)).resize((width, height), 2))
+        / cells
+        for cells in (2, 4, 8, 16)
+    )
+    clouds = (clouds - clouds.min()) / np.ptp(clouds)
+    kind = seed % 4
+    if kind == 0:
+        share = clouds
+    elif kind == 1:
+        angle, pace = rng.uniform(0, 3.2), rng.uniform(8, 30)
+        share = (np.sin(pace * (x * np.cos(angle) + y * np.sin(angle)) + 4 * clouds) > 0).astype(float)
+    elif kind == 2:
+        share = 0.3 * clouds
+        for _ in range(int(rng.integers(2, 6))):
+            top, left, radius = rng.random(), rng.random(), rng.uniform(0.08, 0.3)
+            share = np.where((x - left) ** 2 + (y - top) ** 2 < radius**2, rng.uniform(0.6, 1), share)
+    else:
+        drawing = Image.new("L", (width, height))
+        pen = ImageDraw.Draw(drawing)
+        for _ in range(int(rng.integers(3, 9))):
+            ends = rng.random(4) * [width, height, width, height]
+            pen.line([float(end) for end in ends], fill=255, width=int(rng.integers(1, 5)))
+        share = np.asarray(drawing) / 255
+    pixels = colours[0] + share[..., None] * (colours[1] - colours[0]) + rng.normal(0, 4, (height, width, 1))
+    return np.clip(pixels, 0, 255).astype(np.uint8)

@@ -45,6 +45,12 @@ def opened(root: Path, **options: object) -> Dataset:
     return open_dataset(str(root), cache_dir=root.parent / "cache", **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.row(1, "counted and named in `scan.json`")
+@pytest.mark.row(2, "counted and named")
+@pytest.mark.row(3, "counted and named")
+@pytest.mark.row(4, "counted")
+@pytest.mark.row(24, "groups are listed within a class and across classes")
+@pytest.mark.row(31, "progress is told file by file")
 def test_everything_is_counted(messy: Path) -> None:
     seen: list[tuple[int, int]] = []
     kept: dict[int, tuple[int, ...]] = {}
@@ -71,6 +77,7 @@ def test_everything_is_counted(messy: Path) -> None:
     assert (turned.width, turned.height) == (20, 30)
 
 
+@pytest.mark.row(20, "escaped in JSON, and the same after reading")
 def test_the_report_is_json_for_any_file_name(tmp_path: Path) -> None:
     root = pictures.write_classes(tmp_path, {"a": 2, "b": 2})
     (root / os.fsdecode(b"a/\xff\xfe.png")).write_bytes(b"no picture")
@@ -83,6 +90,7 @@ def test_the_report_is_json_for_any_file_name(tmp_path: Path) -> None:
     assert facts["classes"] == {"a": 2, "b": 2}
 
 
+@pytest.mark.row(1, "`--strict`, or more than 1 % excluded, is exit 3")
 def test_too_much_is_wrong(messy: Path) -> None:
     source = open_source(str(messy))
     with pytest.raises(ScanError, match=r"3 of 107 pictures \(2\.8%\).*'a/cut\.jpg' \(truncated\)") as caught:
@@ -227,6 +235,7 @@ def test_mean_and_std(tmp_path: Path) -> None:
     assert std == pytest.approx(pixels.std(axis=(0, 2, 3)), abs=1e-6)
 
 
+@pytest.mark.row(32, "nothing is written or touched in it")
 def test_data_that_may_only_be_read(messy: Path) -> None:
     before = sorted((path, path.stat().st_mtime_ns) for path in messy.rglob("*"))
     opened(messy, max_excluded=0.1)
@@ -286,6 +295,7 @@ def test_two_classes_must_remain(tmp_path: Path) -> None:
         opened(root)
 
 
+@pytest.mark.row(31, "files are read as they are needed; who leaves early waits for none of the rest")
 def test_ordered_map_keeps_order_bounds_and_errors() -> None:
     drawn = []
 

@@ -30,6 +30,7 @@ def labels(source: Source) -> dict[str, int]:
     return dict(Counter(item.label for item in source.items))
 
 
+@pytest.mark.row(30, "pictures in nested folders count to their class, with a warning")
 def test_class_folders_with_nested_pictures(tmp_path: Path) -> None:
     pictures.write_classes(tmp_path, {"dog": 2, "cat": 3})
     (tmp_path / "dog" / "deep" / "deeper").mkdir(parents=True)
@@ -69,6 +70,9 @@ def test_wrong_split_folders(tmp_path: Path) -> None:
     refused(tmp_path / "c", "test has classes that train has not: z")
 
 
+@pytest.mark.row(16, "links are passed over and counted")
+@pytest.mark.row(17, "passed over and counted `not_regular_file`")
+@pytest.mark.row(23, "passed over and counted `hidden`")
 def test_what_is_passed_over_is_counted(tmp_path: Path) -> None:
     pictures.write_classes(tmp_path, {"a": 2, "b": 2})
     for name in (".DS_Store", "Thumbs.db", ".hidden.png"):
@@ -99,6 +103,7 @@ def test_pictures_under_other_names_are_not_passed_over(tmp_path: Path) -> None:
     assert labels(open_source(str(tmp_path))) == {"a": 4, "b": 1}
 
 
+@pytest.mark.row(16, "`--follow-links` reads each file once")
 def test_links_are_followed_once_when_asked(tmp_path: Path) -> None:
     root = pictures.write_classes(tmp_path / "data", {"a": 2, "b": 1})
     elsewhere = pictures.write_classes(tmp_path / "more", {"c": 2})
@@ -118,6 +123,9 @@ def test_links_are_followed_once_when_asked(tmp_path: Path) -> None:
     assert labels(open_source(str(root), follow_links=True))["b"] == 1
 
 
+@pytest.mark.row(19, "only names")
+@pytest.mark.row(20, "only names")
+@pytest.mark.row(21, "classes like any other")
 def test_strange_names_are_only_names(tmp_path: Path) -> None:
     classes = [
         "<script>",
@@ -143,6 +151,8 @@ def test_strange_names_are_only_names(tmp_path: Path) -> None:
     assert "caf\udce9/\udcff.png" in [item.file for item in source.items]
 
 
+@pytest.mark.row(19, "classes that differ in NFC and NFD only are exit 3 with both names")
+@pytest.mark.row(22, "exit 3 with both names")
 def test_names_that_would_collide(tmp_path: Path) -> None:
     pictures.write_classes(tmp_path / "case", {"Cat": 1, "cat": 1})
     refused(tmp_path / "case", "'Cat'", "'cat'", "upper and lower case")
@@ -151,6 +161,9 @@ def test_names_that_would_collide(tmp_path: Path) -> None:
     refused(tmp_path / "form", "NFC and NFD", r"caf\xe9")
 
 
+@pytest.mark.row(26, "exit 3: at least two classes are needed")
+@pytest.mark.row(27, "exit 3 with its name, or left out with `--allow-empty-classes`")
+@pytest.mark.row(30, "a message of its own for each, with what to do; an archive is to be unpacked")
 def test_folders_that_cannot_be_learned_from(tmp_path: Path) -> None:
     refused(tmp_path / "missing", "there is no folder", "missing")
     (tmp_path / "dogs").mkdir()

@@ -38,6 +38,7 @@ def test_fractions_hold_in_every_class() -> None:
     st.integers(0, 2**63 - 1),
     st.sampled_from([(0.15, 0.15), (0.0, 0.3), (0.4, 0.0), (0.45, 0.5), (0.0, 0.0)]),
 )
+@pytest.mark.row(28, "exit 3 with the number it needs; no set is silently empty")
 def test_sets_are_disjoint_whole_and_never_empty(
     groups: list[tuple[str, int, int]], seed: int, fractions: tuple[float, float]
 ) -> None:
@@ -62,6 +63,7 @@ def test_sets_are_disjoint_whole_and_never_empty(
     assert all(names == wanted for names in by_class.values())
 
 
+@pytest.mark.row(24, "copies stay on one side of a drawn split")
 def test_one_picture_in_two_classes_stays_on_one_side() -> None:
     pictures = [*many(a=50, b=50), *(kept(label, f"shared{i}") for i in range(40) for label in "ab")]
     for seed in range(20):
@@ -108,6 +110,7 @@ def test_missing_official_sets_are_drawn_from_train() -> None:
     assert describe_split(train, sets, 0).startswith("train as the data has them; val and test drawn from train")
 
 
+@pytest.mark.row(24, "an official training picture that is in the test set too is left `unused`")
 def test_official_leaks_leave_the_training_set() -> None:
     pictures = [
         kept("a", sha, name)
@@ -128,6 +131,9 @@ names = st.binary(min_size=1, max_size=30).map(os.fsdecode)
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(names, names, st.sampled_from(["train", "val", "test", UNUSED])), max_size=20))
+@pytest.mark.row(19, "the same after reading `split.csv`")
+@pytest.mark.row(20, "the same after reading `split.csv`")
+@pytest.mark.row(21, "no cell of a CSV is a formula")
 def test_any_name_survives_the_file(
     tmp_path_factory: pytest.TempPathFactory, cells: list[tuple[str, str, str]]
 ) -> None:

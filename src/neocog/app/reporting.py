@@ -82,18 +82,18 @@ def data_facts(session: "Session") -> report.DataFacts:
         classes=tuple(counts),
         how_split=session.dataset.how_split,
         excluded=tuple((e.file, f"{e.reason}: {e.detail}") for e in data.scan.excluded),
-        duplicates=duplicates_of(data.scan.duplicates),
+        duplicates=duplicates_of(data.scan.duplicates) + duplicates_of(data.scan.near, "nearly "),
         modes=tuple(data.scan.modes.items()),
         notes=tuple(f"{name}: {number}" for name, number in data.scan.notes.items()),
     )
 
 
-def duplicates_of(found: Duplicates) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(what it means, the equal files) of every group of copies, the gravest first."""
+def duplicates_of(found: Duplicates, how: str = "") -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """(what it means, the files that are `how` equal) of every group of them, the gravest first."""
     kinds = (
-        ("one picture, several classes", found.across_classes),
-        ("leak between sets", found.across_splits),
-        ("copies within a class", found.within_class),
+        (f"{how}one picture, several classes", found.across_classes),
+        (f"{how}a leak between sets", found.across_splits),
+        (f"{how}copies within a class", found.within_class),
     )
     return tuple((meaning, tuple(files)) for meaning, groups in kinds for files in groups)
 

@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 
 from neocog.core.errors import ResourceError
 from neocog.core.files import sha256_of
+from neocog.core.folders import cache_folder
 from neocog.data.decode import DecodeOptions
-from neocog.data.named import cache_folder
 from neocog.data.scan import Found
 from neocog.data.source import Item
 from neocog.data.store import CacheStore
 from neocog.data.threads import ordered_map
 
-VERSION = 1  # of what the cache holds: raise it when decoding or shrinking changes pixels
+VERSION = 2  # of what the cache holds: raise it when decoding or shrinking changes pixels, or a scan learns more
 KEEP_BYTES = 20 * 2**30  # the least recently used caches beyond this are removed when a new one is written
 STALE_SECONDS = 86_400  # after which an unfinished folder is one of a run that was killed
 

@@ -3,6 +3,7 @@
 Class numbers are the places of the class names in their sorted order, given once, here.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,8 +16,10 @@ from neocog.core.errors import DataError
 from neocog.data.cache import Cache
 from neocog.data.colour import is_grey
 from neocog.data.decode import DecodeOptions
+from neocog.data.groups import across_sets, compiled, named_groups, together
+from neocog.data.near import near_pairs
 from neocog.data.preprocess import shrink
-from neocog.data.scan import Found, Scan, assemble, examine
+from neocog.data.scan import Found, Scan, ScanError, assemble, examine
 from neocog.data.source import Source, check_classes, open_source
 from neocog.data.split import Row, describe_split, split
 from neocog.data.store import CacheStore, MemoryStore
@@ -25,7 +28,8 @@ from neocog.data.store import CacheStore, MemoryStore
 @dataclass
 class Dataset:
     """Row i is picture i everywhere: `files[i]`, `labels[i]` (its class number), `splits[i]` (train, val, test,
-    unused), `sha256[i]` of the file (of the pixels where there is no file), `store.picture(i)`."""
+    unused), `sha256[i]` of the file (of the pixels where there is no file), `store.picture(i)`; pictures with the same
+    number in `groups` (copies, near duplicates, those that `group_by` joins) stay in one set when sets are drawn."""
 
     name: str
     classes: list[str]
@@ -37,6 +41,7 @@ class Dataset:
     store: MemoryStore | CacheStore
     scan: Scan
     options: DecodeOptions
+    groups: NDArray[np.int64]
     seed: int = 0
 
     @property
@@ -114,15 +119,18 @@ def open_dataset(
     strict: bool = False,
     follow_links: bool = False,
     allow_empty_classes: bool = False,
+    group_by: str | None = None,
     cache_dir: Path | None = None,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Dataset:
-    """Source, scan, split and store in one go. DataError, ScanError, ResourceError.
+    """Source, scan, split and store in one go. DataError, ScanError (also where the pictures cannot be split),
+    ResourceError; UsageError where `group_by`, searched in file names, is no regular expression.
 
     `options.channels` is what the pictures are decoded to; `with_channels(1)` follows where `grey` says that nothing
     is lost. `resize`: pictures with a longer short side are kept shrunk to it; None keeps them as they are.
     `cache_dir`: default ~/.cache/neocog/pictures.
     """
+    pattern = compiled(group_by)
     if isinstance(data, str):
         data = open_source(data, follow_links=follow_links, allow_empty_classes=allow_empty_classes)
 
@@ -136,7 +144,11 @@ def open_dataset(
 
     def judge(found: list[Found]) -> Scan:
         result = assemble(data, found, max_excluded=max_excluded, strict=strict)
-        check_classes(Source(data.name, [item for item, one in zip(data.items, found, strict=True) if not one.reason]))
+        try:
+            good = [item for item, one in zip(data.items, found, strict=True) if not one.reason]
+            check_classes(Source(data.name, good))
+        except DataError as error:
+            raise ScanError(error.cause, error.hint, result) from None
         return result
 
     store: MemoryStore | CacheStore
@@ -154,7 +166,11 @@ def open_dataset(
         scan = judge(known[0])
         flat = known[1].with_channels(options.channels)
         store = flat.in_memory() or flat
-    sets = split(scan.kept, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
+    scan.near_pairs = near_pairs(scan.kept, store.picture)
+    try:
+        groups, sets = _divide(scan, pattern, val_fraction, test_fraction, seed)
+    except DataError as error:
+        raise ScanError(error.cause, error.hint, scan) from None
     numbers = {name: number for number, name in enumerate(scan.classes)}
     return Dataset(
         name=data.name,
@@ -167,8 +183,48 @@ def open_dataset(
         store=store,
         scan=scan,
         options=options,
+        groups=groups,
         seed=seed,
     )
+
+
+def _divide(
+    scan: Scan, pattern: re.Pattern[str] | None, val_fraction: float, test_fraction: float, seed: int
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The group and the set of every picture; warns of what the sets cannot keep apart."""
+    kept, near = scan.kept, scan.near_pairs or []
+    named: list[list[int]] = []
+    if pattern is not None:
+        named, warnings = named_groups(kept, pattern)
+        scan.warnings += warnings
+        if torn := across_sets(kept, named):
+            first = " and ".join(f"{kept[row].file!a}" for row in (torn[0][0], torn[0][-1]))
+            scan.warnings.append(f"group_by: the data's own sets divide {len(torn)} groups, such as that of {first}")
+    _warn_of_near(scan)
+    fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    groups = together(kept, named, near)
+    try:
+        return groups, split(kept, **fractions, seed=seed, groups=groups)
+    except DataError:
+        if not near:
+            raise
+    # Frames of one video may all be near duplicates of the next: then there is nothing else to divide.
+    groups = together(kept, named)
+    sets = split(kept, **fractions, seed=seed, groups=groups)
+    scan.warnings.append("near duplicates lie in several sets, because a class has too few other pictures")
+    return groups, sets
+
+
+def _warn_of_near(scan: Scan) -> None:
+    found = scan.near
+    for pairs, what in (
+        (found.across_classes, "lie in different classes"),
+        (found.across_splits, "lie in different sets"),
+    ):
+        if pairs:
+            first = " and ".join(f"{file!a}" for file in pairs[0])
+            pairs_of = "1 pair" if len(pairs) == 1 else f"{len(pairs):,} pairs"
+            scan.warnings.append(f"{pairs_of} of nearly the same picture: they {what}, such as {first}")
 
 
 def _scan_into(

@@ -14,6 +14,7 @@ import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from neocog.core.errors import DataError
 from neocog.data import colour
+from neocog.data.libtiff import complaints
 from neocog.data.quiet import quiet
 
 BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
@@ -53,11 +55,13 @@ _BROKEN += (AttributeError, struct.error, ArithmeticError, AssertionError, Memor
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """`channels` 3: RGB, 1: grey. `background`: the colour behind transparent pixels."""
+    """`channels` 3: RGB, 1: grey. `background`: the colour behind transparent pixels. `frames`: of animations and of
+    TIFFs with several pages, "first" uses the first and notes it, "error" refuses the file."""
 
     channels: int = 3
     background: str = "white"  # white, black, grey or #rrggbb
     max_pixels: int = 64_000_000
+    frames: Literal["first", "error"] = "first"
 
     def rgb(self) -> tuple[int, int, int]:
         if self.background in BACKGROUNDS:
@@ -68,7 +72,7 @@ class DecodeOptions:
 
 class BadPicture(Exception):
     """`reason`: a code for tables (truncated, empty, not_an_image, unsupported_format, too_many_pixels,
-    metadata_bomb, ambiguous_range, not_regular_file, permission, missing). `detail`: for people."""
+    metadata_bomb, ambiguous_range, multi_frame, not_regular_file, permission, missing). `detail`: for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -132,7 +136,12 @@ def decode(source: Path | bytes, options: DecodeOptions = DecodeOptions(), *, na
         raise RuntimeError("ImageFile.LOAD_TRUNCATED_IMAGES is set: truncated pictures would come out as grey filler")
     with quiet():
         try:
-            return _decode(source, kind, options, Path(name).suffix.lower())
+            with complaints() as found:
+                picture = _decode(source, kind, options, Path(name).suffix.lower())
+            # A fax coding goes on behind a wrong code word, with other pixels.
+            if any("Decode" in module for module in found):
+                raise BadPicture("truncated", f"{kind} of {len(source):,} bytes: {', '.join(sorted(set(found)))}")
+            return picture
         except BadPicture:
             raise
         except Image.DecompressionBombError as error:  # not an OSError; raised by frames and tiles
@@ -184,6 +193,8 @@ def _decode(data: bytes, kind: str, options: DecodeOptions, suffix: str) -> Pict
     if (stored, turn) != (1, 1):
         notes.append("rotated")
     if kind in ("GIF", "PNG", "WEBP", "TIFF") and _animated(image):
+        if options.frames == "error":
+            raise BadPicture("multi_frame", "an animation or a file of several pages (frames error)")
         notes.append("multi_frame")
     short, long = sorted((width, height))
     if short < TINY:

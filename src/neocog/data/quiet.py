@@ -6,9 +6,12 @@ warnings say (large pictures, dropped transparency, odd metadata) is dealt with 
 """
 
 import contextlib
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without one, its errors go to the terminal
 
 _lock = threading.Lock()
 _inside = 0

@@ -1,14 +1,15 @@
 """Look at every picture once, completely, before anything is learned from it.
 
-What decodes is kept, with its hash, size and notes; what does not is excluded with a reason, never replaced. The
+What decodes is kept, with its hash, size, look and notes; what does not is excluded with a reason, never replaced. The
 pixels of the one decoding can be handed on (`prepare`, `sink`), so that a cache is filled on the way.
 """
 
 import hashlib
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,22 @@ from numpy.typing import NDArray
 from neocog.core.errors import DataError
 from neocog.data.colour import is_grey
 from neocog.data.decode import BadPicture, DecodeOptions, decode, read_bytes
+from neocog.data.looks import looks, one_colour
+from neocog.data.outliers import find_outliers
 from neocog.data.source import Item, Source
 from neocog.data.threads import ordered_map
+
+LISTED = 100  # findings of a kind that scan.json lists; it counts them all, and lists every excluded file
+TOGETHER = 256  # pictures of one array that are looked at together
+UNBALANCED = 10  # times as many pictures in the largest class as in the smallest
 
 Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A good picture. `width`, `height`: as shown, after turning upright. `grey`: all channels are equal."""
+    """A good picture. `width`, `height`: as shown, after turning upright. `grey`: all channels are equal. `look`: see
+    looks.py."""
 
     file: str
     path: Path | None
@@ -38,6 +46,7 @@ class Kept:
     mode: str
     notes: tuple[str, ...]
     grey: bool
+    look: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,7 @@ class Found:
     mode: str = ""
     notes: tuple[str, ...] = ()
     grey: bool = False
+    look: str = ""
     reason: str = ""
     detail: str = ""
     prepared: Any = None
@@ -66,7 +76,8 @@ class Found:
 
 @dataclass
 class Duplicates:
-    """Groups of files with the same content, by where the copies lie. One group can be in all three lists."""
+    """Groups of files with the same content, or pairs of files with nearly the same, by where the copies lie. One group
+    can be in all three lists."""
 
     within_class: list[list[str]] = field(default_factory=list)
     across_classes: list[list[str]] = field(default_factory=list)  # conflicts: one picture, two labels
@@ -80,12 +91,30 @@ class Scan:
     ignored: dict[str, int]
     warnings: list[str]
     classes: list[str]  # of the kept pictures, sorted: a class's number is its place here
+    near_pairs: list[tuple[int, int]] | None = None  # rows of `kept`; None: not searched (see near.py)
 
     def __post_init__(self) -> None:
         self.modes = dict(Counter(kept.mode for kept in self.kept).most_common())
         self.notes = dict(Counter(note for kept in self.kept for note in kept.notes).most_common())
+        self.counts = dict(sorted(Counter(kept.label for kept in self.kept).items()))
         self.duplicates = _duplicates(self.kept)
+        self.outliers = find_outliers(self.kept)
         self.grey = bool(self.kept) and all(kept.grey for kept in self.kept)
+
+    @property
+    def near(self) -> Duplicates:
+        """The pairs of near duplicates, by file name."""
+        result = Duplicates()
+        for rows in self.near_pairs or []:
+            _sort_in(result, [self.kept[row] for row in rows])
+        return result
+
+    @property
+    def problems(self) -> int:
+        """Groups of copies and pairs of near duplicates that lie in several classes, or on both sides of the data's own
+        split: each makes a result wrong."""
+        both = (self.duplicates, self.near)
+        return sum(len(found.across_classes) + len(found.across_splits) for found in both)
 
     @property
     def same_size(self) -> tuple[int, int] | None:
@@ -94,27 +123,41 @@ class Scan:
         return sizes.pop() if len(sizes) == 1 else None
 
     def to_json(self) -> str:
-        """Counts and every exclusion. Pure ASCII, so file names that are no valid Unicode survive."""
-        widths, heights = [kept.width for kept in self.kept], [kept.height for kept in self.kept]
-        noted: dict[str, list[str]] = defaultdict(list)
-        for kept in self.kept:
-            for note in kept.notes:
-                if len(noted[note]) < 20:
-                    noted[note].append(kept.file)
+        """Every exclusion, all counts, and the first of each kind of finding. Pure ASCII, so file names that are no
+        valid Unicode survive."""
         facts = {
             "kept": len(self.kept),
             "excluded": [asdict(excluded) for excluded in self.excluded],
             "ignored": self.ignored,
             "warnings": self.warnings,
-            "classes": dict(sorted(Counter(kept.label for kept in self.kept).items())),
+            "problems": self.problems,
+            "classes": self.counts,
             "modes": self.modes,
-            "notes": {note: {"count": count, "first": noted[note]} for note, count in self.notes.items()},
-            "width": [min(widths), int(np.median(widths)), max(widths)] if widths else [],
-            "height": [min(heights), int(np.median(heights)), max(heights)] if heights else [],
+            "notes": self._noted(),
+            "width": _range([kept.width for kept in self.kept]),
+            "height": _range([kept.height for kept in self.kept]),
             "grey": self.grey,
-            "duplicates": asdict(self.duplicates),
+            "duplicates": _listed(self.duplicates),
+            "near_duplicates": None if self.near_pairs is None else _listed(self.near),
+            "outliers": self._outliers(),
         }
         return json.dumps(facts, indent=1, allow_nan=False) + "\n"
+
+    def _noted(self) -> dict[str, Any]:
+        first: dict[str, list[str]] = defaultdict(list)
+        for kept in self.kept:
+            for note in kept.notes:
+                if len(first[note]) < LISTED:
+                    first[note].append(kept.file)
+        return {note: {"count": count, "first": first[note]} for note, count in self.notes.items()}
+
+    def _outliers(self) -> dict[str, Any]:
+        first: dict[str, list[dict[str, str]]] = defaultdict(list)
+        for one in self.outliers:
+            if len(first[one.kind]) < LISTED:
+                first[one.kind].append({"file": self.kept[one.row].file, "detail": one.detail})
+        counts = Counter(one.kind for one in self.outliers)
+        return {kind: {"count": counts[kind], "first": rows} for kind, rows in first.items()}
 
 
 class ScanError(DataError):
@@ -146,7 +189,7 @@ def scan(
     for index, one in enumerate(examine(source, options, threads, prepare)):
         if sink and not one.reason:
             sink(index, one.prepared)
-        found.append(one if one.prepared is None else _without_pixels(one))
+        found.append(one if one.prepared is None else replace(one, prepared=None))
         if on_progress:
             on_progress(index + 1, len(source.items))
     return assemble(source, found, max_excluded=max_excluded, strict=strict)
@@ -166,23 +209,23 @@ def examine(
             picture = decode(data, options, name=item.path.name)
         except BadPicture as error:
             return Found(digest, reason=error.reason, detail=error.detail)
-        height, width = picture.pixels.shape[:2]
-        prepared = prepare(picture.pixels) if prepare else None
-        grey = is_grey(picture.pixels)
-        return Found(digest, width, height, picture.mode, picture.notes, grey, prepared=prepared)
+        return facts(digest, picture.pixels, picture.mode, picture.notes, looks(picture.pixels[None])[0])
+
+    def facts(digest: str, pixels: NDArray[np.uint8], mode: str, notes: tuple[str, ...], text: str) -> Found:
+        height, width = pixels.shape[:2]
+        prepared = prepare(pixels) if prepare else None
+        notes = (*notes, "one_colour") if one_colour(pixels) else notes
+        return Found(digest, width, height, mode, notes, is_grey(pixels), text, prepared=prepared)
 
     if source.arrays is None:
         yield from ordered_map(look, source.items, threads=threads)
         return
-    for pixels in source.arrays["pixels"]:
-        digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        mode = "L" if pixels.shape[2] == 1 else "RGB"
-        prepared = prepare(pixels) if prepare else None
-        yield Found(digest, pixels.shape[1], pixels.shape[0], mode, (), is_grey(pixels), prepared=prepared)
-
-
-def _without_pixels(found: Found) -> Found:
-    return Found(found.sha256, found.width, found.height, found.mode, found.notes, found.grey)
+    arrays = source.arrays["pixels"]
+    mode = "L" if arrays.shape[3] == 1 else "RGB"
+    for start in range(0, len(arrays), TOGETHER):
+        part = arrays[start : start + TOGETHER]
+        for pixels, text in zip(part, looks(part), strict=True):
+            yield facts(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels, mode, (), text)
 
 
 def assemble(source: Source, found: Sequence[Found], *, max_excluded: float, strict: bool) -> Scan:
@@ -192,13 +235,12 @@ def assemble(source: Source, found: Sequence[Found], *, max_excluded: float, str
         if one.reason:
             excluded.append(Excluded(item.file, item.label, one.reason, one.detail, one.sha256))
         else:
-            facts = one.sha256, one.width, one.height, one.mode, one.notes, one.grey
+            # One string for all: of a million pictures, a million copies of "RGB" would be read from a cache.
+            facts = one.sha256, one.width, one.height, sys.intern(one.mode), one.notes, one.grey, one.look
             kept.append(Kept(item.file, item.path, item.label, item.split, *facts))
     classes = sorted({item.label for item in kept})
     result = Scan(kept, excluded, dict(source.ignored), list(source.warnings), classes)
-    if conflicts := result.duplicates.across_classes:
-        same = " = ".join(f"{file!a}" for file in conflicts[0][:3])
-        result.warnings.append(f"{len(conflicts)} pictures lie in more than one class, such as {same}")
+    _warn(result)
     _judge(source, result, max_excluded, strict)
     return result
 
@@ -220,20 +262,57 @@ def _judge(source: Source, result: Scan, max_excluded: float, strict: bool) -> N
         raise ScanError(cause, hint, result)
 
 
+def _warn(result: Scan) -> None:
+    """What a careful person must know before believing a result."""
+    found = result.duplicates
+    if conflicts := found.across_classes:
+        same = " = ".join(f"{file!a}" for file in conflicts[0][:3])
+        result.warnings.append(f"{len(conflicts)} pictures lie in more than one class, such as {same}")
+    if leaks := found.across_splits:
+        same = " = ".join(f"{file!a}" for file in leaks[0][:3])
+        text = f"{len(leaks)} pictures lie in several sets, such as {same}; their training copies are not used"
+        result.warnings.append(text)
+    if result.outliers:
+        kinds = Counter(one.kind.replace("_", " ") for one in result.outliers)
+        counts = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        result.warnings.append(f"unlike the rest: {counts} (`neocog check` shows them)")
+    if len(result.counts) > 1:
+        largest, smallest = (pick(result.counts, key=lambda name: result.counts[name]) for pick in (max, min))
+        most, least = result.counts[largest], result.counts[smallest]
+        if most > UNBALANCED * least:
+            text = f"{largest!a} has {most:,} pictures, {smallest!a} {least:,}: look at the balanced accuracy"
+            result.warnings.append(text)
+
+
 def _duplicates(kept: Sequence[Kept]) -> Duplicates:
     groups: dict[str, list[Kept]] = defaultdict(list)
     for one in kept:
         groups[one.sha256].append(one)
     result = Duplicates()
     for group in groups.values():
-        if len(group) == 1:
-            continue
-        files = [one.file for one in group]
-        labels, splits = {one.label for one in group}, {one.split for one in group}
-        if len(labels) > 1:
-            result.across_classes.append(files)
-        if len(splits) > 1:
-            result.across_splits.append(files)
-        if len({(one.label, one.split) for one in group}) < len(group):
-            result.within_class.append(files)
+        if len(group) > 1:
+            _sort_in(result, group)
     return result
+
+
+def _sort_in(result: Duplicates, group: Sequence[Kept]) -> None:
+    files = [one.file for one in group]
+    labels, splits = {one.label for one in group}, {one.split for one in group}
+    if len(labels) > 1:
+        result.across_classes.append(files)
+    if len(splits) > 1:
+        result.across_splits.append(files)
+    if len({(one.label, one.split) for one in group}) < len(group):
+        result.within_class.append(files)
+
+
+def _listed(found: Duplicates) -> dict[str, Any]:
+    return {
+        where: {"count": len(groups), "first": [files[:LISTED] for files in groups[:LISTED]]}
+        for where, groups in vars(found).items()
+    }
+
+
+def _range(values: list[int]) -> list[int]:
+    """Least, median and largest."""
+    return [min(values), int(np.median(values)), max(values)] if values else []

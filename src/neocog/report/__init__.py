@@ -1,5 +1,6 @@
 """A run's report and a network's costs: plain data in, one self-contained HTML page out."""
 
+from neocog.report.audit import AuditFinding, AuditPage, AuditPicture, render_audit
 from neocog.report.cost_model import CostNetwork, CostPage, CostRow, CostTraining, ZooPoint
 from neocog.report.cost_page import render_cost
 from neocog.report.cost_pictures import bars_picture, zoo_picture
@@ -21,6 +22,9 @@ from neocog.report.model import (
 from neocog.report.page import render
 
 __all__ = [
+    "AuditFinding",
+    "AuditPage",
+    "AuditPicture",
     "ClassCount",
     "ConfusedPair",
     "CostNetwork",
@@ -41,6 +45,7 @@ __all__ = [
     "ZooPoint",
     "bars_picture",
     "render",
+    "render_audit",
     "render_cost",
     "zoo_picture",
 ]
