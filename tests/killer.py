@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from neocog.cli import main as cli
+
 
 class End(NamedTuple):
     """`code`: as a shell shows it, negative for a signal that killed. `err`: what was said on stderr."""
@@ -45,10 +47,7 @@ class Killer:
 
 
 def serve(patches: dict[str, float]) -> None:
-    import torch._dynamo  # which counting operators imports, in two seconds
 
-    import neocog.app.train
-    import neocog.cli.train  # noqa: F401
     from neocog.app import session
     from neocog.training import loop
 
@@ -67,10 +66,8 @@ def attend(order: dict[str, Any]) -> End:
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(descriptor, 2)
-        from neocog.cli.main import main
-
         try:
-            main(order["words"])
+            cli.main(order["words"])
         except SystemExit as end:
             sys.stderr.flush()
             os._exit(int(end.code or 0))

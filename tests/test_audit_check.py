@@ -149,13 +149,15 @@ def test_labels_in_doubt_are_ranked_by_margin(tmp_path: Path) -> None:
         for i in range(9)
     ]
     rows += [("a/wrong", "val", "a", [0.02, 0.95, 0.03]), ("b/wrong", "test", "b", [0.84, 0.1, 0.06])]
+    rows += [("a/wrong", "test", "a", [0.0, 1.0, 0.0])]  # of another repeat: their mean counts
     rows += [("a/learned", "train", "a", [0.0, 1.0, 0.0]), ("gone", "test", "b", [1.0, 0.0, 0.0])]
     run = prediction(tmp_path, rows)
-    files = [row[0] for row in rows if row[0] != "gone"] + ["a/new"]
+    files = [*dict.fromkeys(row[0] for row in rows if row[0] != "gone"), "a/new"]
     doubts = find_label_errors(run, files, [file[0] for file in files])
     assert [(files[one.row], one.label, one.likely) for one in doubts.found] == [
         ("a/wrong", "a", "b"), ("b/wrong", "b", "a"),
     ]  # fmt: skip
+    assert doubts.found[0].likely_probability == pytest.approx(0.975)
     assert (doubts.covered, doubts.total, doubts.agreement) == (20, 22, 0.9)
     with pytest.raises(DataError, match="about other pictures"):
         find_label_errors(run, ["x/1"], ["x"])

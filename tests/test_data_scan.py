@@ -252,7 +252,7 @@ def test_a_damaged_cache_is_written_again(messy: Path) -> None:
     first = opened(messy, max_excluded=0.1)
     (folder,) = (messy.parent / "cache").iterdir()
     for name, content in [
-        ("found.json", b"{broken"),
+        ("found.jsonl", b"{broken"),
         ("pixels.bin", b"short"),
         ("index.npz", b"PK"),
         ("index.npz", b""),
@@ -268,7 +268,7 @@ def test_a_damaged_cache_is_written_again(messy: Path) -> None:
 def test_the_oldest_caches_make_room(tmp_path: Path) -> None:
     for age, name in enumerate(["new", "old", "older"]):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "found.json").write_bytes(bytes(1000))
+        (tmp_path / name / "found.jsonl").write_bytes(bytes(1000))
         os.utime(tmp_path / name, (10_000 - age, 10_000 - age))
     (tmp_path / "foreign").mkdir()
     (tmp_path / ".killed.1234.tmp").mkdir()

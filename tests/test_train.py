@@ -116,7 +116,7 @@ def test_it_learns_and_keeps_the_best(tmp_path: Path) -> None:
 @pytest.mark.parametrize("more", [
     {}, {"optimizer": "sgd", "ema": 0.9}, {"optimizer": "rmsprop", "accumulate": 3}, {"schedule": "plateau"},
 ])  # fmt: skip
-@pytest.mark.parametrize("stop_at", [1, 6, 7, 12, 20])
+@pytest.mark.parametrize("stop_at", [1, 6, 7, 12, 20, 27])
 def test_a_stopped_run_resumes_to_the_same_bits(tmp_path: Path, more: dict[str, object], stop_at: int) -> None:
     if "schedule" in more:
         more = {"schedule": Schedule("plateau", 4, 0.0, step_epochs=1)}

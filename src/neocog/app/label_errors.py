@@ -54,8 +54,11 @@ def find_label_errors(run: Path, files: Sequence[str], labels: Sequence[str]) ->
     ]
     if not known:
         raise DataError(f"{path} is about other pictures", "give a run that was trained on this data")
-    rows = np.array([row for _, row in known])
-    probabilities = predictions.probabilities[[i for i, _ in known]].astype(np.float64)
+    # With repeated folds a picture has several predictions: their mean counts.
+    rows, where, times = np.unique([row for _, row in known], return_inverse=True, return_counts=True)
+    probabilities = np.zeros((len(rows), len(predictions.classes)))
+    np.add.at(probabilities, where, predictions.probabilities[[i for i, _ in known]])
+    probabilities /= times[:, None]
     given = np.array([number[labels[row]] for row in rows.tolist()])
     likely = confident_classes(probabilities, given)
     doubtful = np.flatnonzero((likely >= 0) & (likely != given))
@@ -68,7 +71,7 @@ def find_label_errors(run: Path, files: Sequence[str], labels: Sequence[str]) ->
         for i in doubtful[np.argsort(own - other, kind="stable")].tolist()
     ]  # fmt: skip
     agreement = float((probabilities.argmax(axis=1) == given).mean())
-    return Doubts(found, len(set(rows.tolist())), len(files), agreement)
+    return Doubts(found, len(rows), len(files), agreement)
 
 
 def confident_classes(

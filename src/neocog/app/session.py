@@ -36,6 +36,7 @@ from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions
+from neocog.data.folds import divide
 from neocog.data.loader import Loader
 from neocog.evaluate import Predictions, summarise
 from neocog.export.bundle import ModelCard, write_bundle
@@ -107,9 +108,9 @@ class Session:
         write_bundle(self.folder / "model", best, self.card())
         record.weights = sha256_of(self.folder / "model" / "model.safetensors")
         record.results = {name: summarise(predictions.of(name)) for name in dict.fromkeys(predictions.split)}
-        record.get_up("finished", 0)
-        record.write(self.folder)
         write_report(self)
+        record.get_up("finished", 0)  # last: what is not finished can be resumed
+        record.write(self.folder)
 
     def evaluate(self, network: Network) -> Predictions:
         """Predictions on every picture that was kept from training: validation, then test."""
@@ -249,10 +250,16 @@ def measure(
 def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:
     """`channels` None: grey where every picture is."""
     dataset = open_dataset(
-        config.data, DecodeOptions(channels or 3, config.background, config.max_pixels), resize=resize,
+        config.data, DecodeOptions(channels or 3, config.background, config.max_pixels, config.frames), resize=resize,
         val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed,
         threads=config.threads, max_excluded=config.max_excluded, strict=config.strict,
-        follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,
+        follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes, group_by=config.group_by,
         on_progress=lambda done, total: events.emit("progress", what="scanning", done=done, total=total),
     )  # fmt: skip
+    if config.fold is not None:
+        dataset = divide(
+            dataset, config.fold, config.folds, config.repeats,
+            val_fraction=config.val_fraction, test_fraction=config.test_fraction,
+        )  # fmt: skip
+        events.emit("note", label="division", text=dataset.how_split)
     return dataset.with_channels(channels or (1 if dataset.grey else 3))

@@ -29,7 +29,7 @@ def validate(
     run = Run.open(run_folder)
     config, card = run.config, run.card
     if data is not None:
-        config = config.model_copy(update={"data": data})
+        config = config.model_copy(update={"data": data, "folds": None, "repeats": None, "fold": None})
     dataset = open_data(config, card.preprocessing.resize, card.in_channels, events or Events())
     unknown = [name for name in dataset.classes if name not in card.classes]
     if unknown:

@@ -28,7 +28,7 @@ PANELS = {
     "The job": ("model", "regime", "weights", "time", "epochs", "seed", "task", "knobs", "folds", "repeats", "fold"),
     "The pictures": (
         "val_fraction", "test_fraction", "image_size", "channels", "background", "max_pixels", "max_excluded",
-        "strict", "allow_empty_classes", "follow_links", "group_by", "threads",
+        "strict", "allow_empty_classes", "frames", "follow_links", "group_by", "threads",
     ),
     "Augmentation": (
         "augment", "crop", "crop_pad", "crop_scale", "flip", "rotation", "colour", "noise", "erasing", "mixup",
@@ -101,6 +101,11 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
         run = work(events)
     if others:
         return
+    from neocog.app.folds import Folds
+
+    if isinstance(run, Folds):
+        tell_folds(run, json)
+        return
     split = "test" if run.has("test") else "val"
     numbers = run.metrics(split)
     if json:
@@ -111,6 +116,28 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
                    f"balanced {numbers['balanced_accuracy']:.4f}, on {numbers['pictures']:,} pictures")  # fmt: skip
     line("report", str(run.report))
     line("next", f"neocog predict {run.folder} PICTURES")
+
+
+def tell_folds(folds: Any, json: bool) -> None:
+    """The result of several runs: over them, and of all their predictions together."""
+    numbers = folds.numbers
+    if json:
+        as_json({"run": folds.folder, "split": "test", "report": folds.report, "metrics": folds.metrics(),
+                 "folds": numbers})  # fmt: skip
+        return
+    over, pooled = numbers["over"]["top1"], numbers["pooled"]
+    least, most = pooled["top1_interval"]
+    count = len(numbers["runs"])
+    if over["interval"]:
+        low, high = over["interval"]
+        spread = f"+- {over['standard_deviation']:.4f} (95 % interval {low:.4f} to {high:.4f} over {count} folds"
+    else:
+        spread = f"(the same in all {count} folds"
+    line("result", f"accuracy {over['mean']:.4f} {spread}; pooled {pooled['top1']:.4f}, {least:.4f} to {most:.4f}, "
+                   f"on {pooled['pictures']:,} pictures)")  # fmt: skip
+    line("note", numbers["note"])
+    line("report", str(folds.report))
+    line("next", f"neocog predict {folds.runs[0].folder} PICTURES")
 
 
 def parse_knobs(pairs: list[str]) -> dict[str, Any]:

@@ -105,7 +105,8 @@ class TrainConfig(BaseModel):
         None,
         ge=2,
         le=100,
-        description="cross-validation: the pictures are divided into so many parts, each the test once",
+        description="cross-validation: the pictures are divided into so many parts, each the test once; a test "
+        "set that the data itself has stays aside",
     )
     fold: int | None = Field(
         None, ge=1, le=100_000, description="of folds or repeats this one alone (default: all, one after the other)"

@@ -2,7 +2,7 @@
 
 One folder per data set under ~/.cache/neocog/pictures, named by what it depends on (file names and sizes, how they
 are decoded and shrunk) and by the content of every file. pixels.bin holds the pictures one after the other (uint8,
-height x width x channels), index.npz their places, found.json what the scan learned. A folder is written under another
+height x width x channels), index.npz their places, found.jsonl what the scan learned. A folder is written under another
 name until it is whole, and never changed after that.
 """
 
@@ -27,9 +27,9 @@ from neocog.core.errors import ResourceError
 from neocog.core.files import sha256_of
 from neocog.core.folders import cache_folder
 from neocog.data.decode import DecodeOptions
-from neocog.data.scan import Found
+from neocog.data.scan import Found, portions, size_of
 from neocog.data.source import Item
-from neocog.data.store import CacheStore
+from neocog.data.store import CacheStore, PixelFile
 from neocog.data.threads import ordered_map
 
 VERSION = 2  # of what the cache holds: raise it when decoding or shrinking changes pixels, or a scan learns more
@@ -47,7 +47,7 @@ class Cache:
         self.root = root or cache_folder() / "pictures"
         digest = hashlib.sha256(json.dumps([VERSION, asdict(options), resize, interpolation]).encode())
         for item in items:
-            digest.update(os.fsencode(f"\0{item.file}\0{_size(item.path)}"))
+            digest.update(os.fsencode(f"\0{item.file}\0{size_of(item.path)}"))
         self._names = digest.hexdigest()[:16]
 
     def find(
@@ -57,9 +57,11 @@ class Cache:
         of the same names and sizes was seen before."""
         if not any(self.root.glob(f"{self._names}-*")):
             return None
-        hashes = []
-        for digest in ordered_map(_hash, self.items, threads=threads):
-            hashes.append(digest)
+        hashes: list[str] = []
+        for digests in ordered_map(
+            lambda items: [_hash(item) for item in items], portions(self.items), threads=threads
+        ):
+            hashes += digests
             if on_progress:
                 on_progress(len(hashes), len(self.items))
         folder = self.root / f"{self._names}-{_content(hashes)}"
@@ -77,15 +79,19 @@ class Cache:
 
 def load(folder: Path) -> tuple[list[Found], CacheStore]:
     """Facts and pixels of a finished folder, in three channels. ValueError and others where it is damaged."""
-    rows = json.loads((folder / "found.json").read_bytes())
+    with (folder / "found.jsonl").open(encoding="utf-8") as file:  # line by line: there may be a million
+        found = [_found(json.loads(line)) for line in file]
     with np.load(folder / "index.npz") as index:
         offsets, shapes = index["offsets"], index["shapes"]
     size = (folder / "pixels.bin").stat().st_size
-    if size != int(shapes.prod(axis=1).sum()) or len(shapes) != sum(not row["reason"] for row in rows):
+    if size != int(shapes.prod(axis=1).sum()) or len(shapes) != sum(not one.reason for one in found):
         raise ValueError("the parts do not belong together")
-    pixels: NDArray[np.uint8] = np.memmap(folder / "pixels.bin", np.uint8, "r") if size else np.empty(0, np.uint8)
     os.utime(folder)  # used now: the last to be removed
-    return [Found(**{**row, "notes": tuple(row["notes"])}) for row in rows], CacheStore(pixels, offsets, shapes, 3)
+    return found, CacheStore(PixelFile(folder / "pixels.bin"), offsets, shapes, 3)
+
+
+def _found(row: dict[str, Any]) -> Found:
+    return Found(**row | {"notes": tuple(row["notes"])})
 
 
 class CacheWriter:
@@ -125,7 +131,8 @@ class CacheWriter:
             os.fsync(self._file.fileno())
             self._file.close()
             np.savez(self._temporary / "index.npz", offsets=offsets, shapes=shapes)
-            (self._temporary / "found.json").write_text(json.dumps([_plain(one) for one in found], allow_nan=False))
+            with (self._temporary / "found.jsonl").open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(_plain(one), allow_nan=False) + "\n" for one in found)
             try:
                 self._temporary.rename(folder)
             except OSError as error:
@@ -150,7 +157,7 @@ def prune(root: Path, keep: Path, limit: int = KEEP_BYTES) -> None:
             used = folder.stat().st_mtime
             if folder.name.endswith(".tmp") and time.time() - used > STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
-            elif (folder / "found.json").is_file():
+            elif (folder / "found.jsonl").is_file():
                 finished.append((folder != keep, -used, folder, sum(file.stat().st_size for file in folder.iterdir())))
     for _, _, folder, size in sorted(finished):
         total += size
@@ -164,13 +171,6 @@ def _content(hashes: Iterable[str]) -> str:
 
 def _plain(found: Found) -> dict[str, Any]:
     return {name: getattr(found, name) for name in Found.__dataclass_fields__ if name != "prepared"}
-
-
-def _size(path: Path | None) -> int:
-    try:
-        return path.stat().st_size if path is not None else 0
-    except OSError:
-        return -1
 
 
 def _hash(item: Item) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from neocog.core.errors import DataError
 from neocog.data.cache import Cache
 from neocog.data.colour import is_grey
-from neocog.data.decode import DecodeOptions
+from neocog.data.decode import EXTREME_ASPECT, DecodeOptions
 from neocog.data.groups import across_sets, compiled, named_groups, together
 from neocog.data.near import near_pairs
 from neocog.data.preprocess import shrink
@@ -121,6 +121,7 @@ def open_dataset(
     allow_empty_classes: bool = False,
     group_by: str | None = None,
     cache_dir: Path | None = None,
+    resident: bool = True,
     on_progress: Callable[[int, int], object] | None = None,
 ) -> Dataset:
     """Source, scan, split and store in one go. DataError, ScanError (also where the pictures cannot be split),
@@ -128,7 +129,7 @@ def open_dataset(
 
     `options.channels` is what the pictures are decoded to; `with_channels(1)` follows where `grey` says that nothing
     is lost. `resize`: pictures with a longer short side are kept shrunk to it; None keeps them as they are.
-    `cache_dir`: default ~/.cache/neocog/pictures.
+    `cache_dir`: default ~/.cache/neocog/pictures. `resident`: small pictures of one size are held in memory.
     """
     pattern = compiled(group_by)
     if isinstance(data, str):
@@ -138,7 +139,8 @@ def open_dataset(
         """(H, W, C) as decoded -> as kept: shrunk, and one channel where all are equal."""
         if is_grey(pixels):
             pixels = np.ascontiguousarray(pixels[..., :1])
-        if resize is not None:
+        short, long = sorted(pixels.shape[:2])
+        if resize is not None and (short > resize or long > EXTREME_ASPECT * short):
             pixels = shrink(torch.from_numpy(pixels).permute(2, 0, 1), resize, interpolation).permute(1, 2, 0).numpy()
         return np.ascontiguousarray(pixels)
 
@@ -165,7 +167,7 @@ def open_dataset(
             known = _scan_into(cache, data, options, threads, prepare, judge, on_progress)
         scan = judge(known[0])
         flat = known[1].with_channels(options.channels)
-        store = flat.in_memory() or flat
+        store = (flat.in_memory() if resident else None) or flat
     scan.near_pairs = near_pairs(scan.kept, store.picture)
     try:
         groups, sets = _divide(scan, pattern, val_fraction, test_fraction, seed)

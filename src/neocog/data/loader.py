@@ -122,7 +122,7 @@ class Loader:
         if self._resident is None or self.augment is None or self.augment.crop != "padded":
             return None
         channels, width = self.dataset.channels, self.preprocessing.size + 2 * self.augment.crop_pad
-        if len(self.rows) * channels * width**2 > MEMORY_LIMIT:
+        if self._resident.nbytes + len(self.rows) * channels * width**2 > MEMORY_LIMIT:
             return None
         return crops.pad_mirrored(self._resident.permute(0, 2, 3, 1).numpy()[self.rows], self.augment.crop_pad)
 

@@ -35,7 +35,9 @@ def looks(pixels: NDArray[np.uint8]) -> list[str]:
     table = np.empty(len(pixels), LOOK)
     table["darkest"] = np.rint(thumbnails.min(axis=1))
     table["lightest"] = np.rint(thumbnails.max(axis=1))
-    table["signature"] = np.rint((thumbnails @ _frequencies()) * np.where(varied, 127 / length, 0)[:, None])
+    # In double precision: what is rounded then does not depend on how many pictures are multiplied at once.
+    exact = thumbnails.astype(np.float64) @ _frequencies().astype(np.float64)
+    table["signature"] = np.rint(exact * np.where(varied, 127 / length, 0)[:, None])
     table["sharpness"] = np.where(varied, _sharpness(grey), UNKNOWN)
     return [base64.b64encode(row.tobytes()).decode("ascii") for row in table]
 

@@ -6,6 +6,7 @@ pixels of the one decoding can be handed on (`prepare`, `sink`), so that a cache
 
 import hashlib
 import json
+import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from neocog.core.errors import DataError
 from neocog.data.colour import is_grey
-from neocog.data.decode import BadPicture, DecodeOptions, decode, read_bytes
+from neocog.data.decode import BadPicture, DecodeOptions, Picture, decode, read_bytes
 from neocog.data.looks import looks, one_colour
 from neocog.data.outliers import find_outliers
 from neocog.data.source import Item, Source
@@ -26,6 +27,8 @@ from neocog.data.threads import ordered_map
 
 LISTED = 100  # findings of a kind that scan.json lists; it counts them all, and lists every excluded file
 TOGETHER = 256  # pictures of one array that are looked at together
+PORTION, PORTION_BYTES = 64, 2**17  # small files that a thread takes at once
+SMALL_PICTURE = 2**16  # bytes of pixels up to which pictures of a portion are looked at together
 UNBALANCED = 10  # times as many pictures in the largest class as in the smallest
 
 Progress = Callable[[int, int], object]
@@ -200,16 +203,29 @@ def examine(
 ) -> Iterator[Found]:
     """One Found per item, in order."""
 
-    def look(item: Item) -> Found:
-        digest = ""
-        try:
-            assert item.path is not None
-            data = read_bytes(item.path, options)
-            digest = hashlib.sha256(data).hexdigest()
-            picture = decode(data, options, name=item.path.name)
-        except BadPicture as error:
-            return Found(digest, reason=error.reason, detail=error.detail)
-        return facts(digest, picture.pixels, picture.mode, picture.notes, looks(picture.pixels[None])[0])
+    def look(items: list[Item]) -> list[Found]:
+        found: list[Found] = []
+        alike: dict[tuple[int, ...], list[tuple[int, Picture]]] = defaultdict(list)  # small pictures, by their size
+        for item in items:
+            digest = ""
+            try:
+                assert item.path is not None
+                data = read_bytes(item.path, options)
+                digest = hashlib.sha256(data).hexdigest()
+                picture = decode(data, options, name=item.path.name)
+            except BadPicture as error:
+                found.append(Found(digest, reason=error.reason, detail=error.detail))
+                continue
+            text = ""
+            if len(items) > 1 and picture.pixels.nbytes < SMALL_PICTURE:
+                alike[picture.pixels.shape].append((len(found), picture))
+            else:
+                text = looks(picture.pixels[None])[0]
+            found.append(facts(digest, picture.pixels, picture.mode, picture.notes, text))
+        for group in alike.values():
+            for (row, _), text in zip(group, looks(np.stack([picture.pixels for _, picture in group])), strict=True):
+                found[row] = replace(found[row], look=text)
+        return found
 
     def facts(digest: str, pixels: NDArray[np.uint8], mode: str, notes: tuple[str, ...], text: str) -> Found:
         height, width = pixels.shape[:2]
@@ -218,7 +234,8 @@ def examine(
         return Found(digest, width, height, mode, notes, is_grey(pixels), text, prepared=prepared)
 
     if source.arrays is None:
-        yield from ordered_map(look, source.items, threads=threads)
+        for portion in ordered_map(look, portions(source.items), threads=threads):
+            yield from portion
         return
     arrays = source.arrays["pixels"]
     mode = "L" if arrays.shape[3] == 1 else "RGB"
@@ -226,6 +243,28 @@ def examine(
         part = arrays[start : start + TOGETHER]
         for pixels, text in zip(part, looks(part), strict=True):
             yield facts(hashlib.sha256(pixels.tobytes()).hexdigest(), pixels, mode, (), text)
+
+
+def portions(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Photographs one by one, small files many at a time: to hand one to a thread costs as much as to decode it."""
+    portion: list[Item] = []
+    size = 0
+    for item in items:
+        portion.append(item)
+        size += size_of(item.path)
+        if size > PORTION_BYTES or len(portion) == PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def size_of(path: Path | None) -> int:
+    """Bytes; -1 where there is nothing."""
+    try:
+        return os.stat(path).st_size if path is not None else 0
+    except (OSError, ValueError):
+        return -1
 
 
 def assemble(source: Source, found: Sequence[Found], *, max_excluded: float, strict: bool) -> Scan:

@@ -88,7 +88,8 @@ class Trainer:
     def finished(self) -> bool:
         """All planned batches are done, or patience has run out."""
         impatient = self.recipe.patience is not None and self.progress.epochs_without_better >= self.recipe.patience
-        return impatient or (self.progress.done >= self.progress.planned > 0)
+        # A run that was stopped at the very last step has yet to end its epoch.
+        return impatient or (self.progress.done >= self.progress.planned > 0 == self.progress.batch)
 
     @property
     def epochs(self) -> float:
@@ -108,7 +109,7 @@ class Trainer:
         if self.budget is not None:
             self.budget.begin(progress.done)
         first_seen = progress.seen
-        for batch in self.loader.epoch(progress.epoch, progress.batch):
+        for batch in self.loader.epoch(progress.epoch, progress.batch) if progress.done < progress.planned else ():
             words = self._step(batch, save=time.monotonic() - last_save > CHECKPOINT_SECONDS)
             now = time.monotonic()
             self.events.emit(
@@ -116,8 +117,8 @@ class Trainer:
                 mean_loss=progress.loss_sum / progress.seen, accuracy=progress.correct / progress.seen,
                 rate=(progress.seen - first_seen) / (now - started), lr=progress.lr,
             )  # fmt: skip
-            if progress.batch % self.recipe.accumulate:
-                continue
+            if progress.batch % self.recipe.accumulate and progress.batch < len(self.loader):
+                continue  # gradients that are being added up are in no checkpoint
             if words.signal or words.save:
                 progress.seconds += now - last_save
                 self._save()
