@@ -1,4 +1,4 @@
-"""Plants one small fault at a time and asks which tests notice: a check of the checks, of networks and of their costs.
+"""Plants one small fault at a time and asks which tests notice: a check of the checks, of networks, costs and runs.
 
     python tests/sabotage.py [NUMBER...]
 
@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "neocog"
 ZOO = "models|zoo|layers"
+RUNS = "checkpoint|train|budget|exhausted|kill|together"
 QUICK = "not cli and not judged and not real_step and not every_family"
 
 
@@ -298,6 +299,87 @@ FAULTS = [
         "+ 1",
         QUICK,
         "cost",
+    ),
+    Fault(
+        "the optimizer's moments are forgotten on resuming",
+        "training/state.py",
+        'optimizer.load_state_dict({"state": kept,',
+        'optimizer.load_state_dict({"state": {},',
+        "resumes",
+        RUNS,
+    ),
+    Fault(
+        "the average's steps are forgotten on resuming",
+        "training/state.py",
+        'average.steps = found.facts["average_steps"]',
+        "average.steps = 0",
+        "resumes",
+        RUNS,
+    ),
+    Fault(
+        "a resumed run begins its epoch again",
+        "training/loop.py",
+        "self.loader.epoch(progress.epoch, progress.batch) if",
+        "self.loader.epoch(progress.epoch, 0) if",
+        "resumes",
+        RUNS,
+    ),
+    Fault(
+        "a run that was stopped at its very last step does not end its epoch",
+        "training/loop.py",
+        "self.progress.planned > 0 == self.progress.batch",
+        "self.progress.planned > 0",
+        "resumes",
+        RUNS,
+    ),
+    Fault(
+        "weights and statistics are not looked at before they are kept",
+        "training/loop.py",
+        "if value.is_floating_point() and not bool(",
+        "if False and not bool(",
+        "test",
+        RUNS,
+    ),
+    Fault("only one checkpoint is kept", "training/checkpoint.py", "KEEP = 2", "KEEP = 1", "test", RUNS),
+    Fault(
+        "a checkpoint's hash is not compared",
+        "training/checkpoint.py",
+        "if sha256_of(path)[:DIGITS] != ",
+        "if False and sha256_of(path)[:DIGITS] != ",
+        "test",
+        RUNS,
+    ),
+    Fault(
+        "two processes may hold one run",
+        "app/folder.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        "two_processes",
+        RUNS,
+    ),
+    Fault(
+        "the time of validations is left out of the plan",
+        "training/budget.py",
+        "share = self.validation / self.batches_per_epoch",
+        "share = 0.0",
+        "test",
+        RUNS,
+    ),
+    Fault(
+        "every process's mean loss counts the same, whatever its share of the batch",
+        "training/loop.py",
+        "step.loss * words.share",
+        "step.loss",
+        "learns",
+        RUNS,
+    ),
+    Fault(
+        "the processes take the same rows of a batch",
+        "data/loader.py",
+        "plan = [positions[self.rank :: self.world_size] for positions in plan]",
+        "plan = [positions[:: self.world_size] for positions in plan]",
+        "learns",
+        RUNS,
     ),
 ]
 

@@ -184,12 +184,12 @@ def test_killed_at_every_moment_of_writing(tmp_path: Path) -> None:
     assert len(seen) > 12, "there were fewer moments than a save has"
 
 
-def _save_with_little_room(folder: Path, room: int, answer: Any) -> None:
+def _save_with_little_room(folder: Path, room: int, weights: dict[str, torch.Tensor], answer: Any) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
     try:
-        Checkpoints(folder).save({"step": 2}, {"w": torch.zeros(100_000)}, None)
+        Checkpoints(folder).save({"step": 2}, weights, None)
     except ResourceError as error:
         answer.put(str(error))
 
@@ -200,7 +200,9 @@ def test_a_full_disk_leaves_the_old_state(tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     fork = multiprocessing.get_context("fork")
     answer = fork.SimpleQueue()
-    child = fork.Process(target=_save_with_little_room, args=(tmp_path, 50_000, answer))
+    # Made here: a fork has lost the threads that large tensors are filled by.
+    weights = {"w": torch.zeros(100_000)}
+    child = fork.Process(target=_save_with_little_room, args=(tmp_path, 50_000, weights, answer))
     child.start()
     child.join()
     message = answer.get()

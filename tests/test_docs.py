@@ -21,6 +21,13 @@ def test_the_zoo_page_is_up_to_date() -> None:
     assert all(f"| `{name}` | [" in made for name in names())
 
 
+def test_the_reliability_page_is_up_to_date() -> None:
+    """Every bad input has a test that proves what it gets; the page raises where one has none."""
+    made = runpy.run_path(str(ROOT / "docs" / "make_reliability.py"))
+    assert made["page"]() == (ROOT / "docs" / "reliability.md").read_text("utf-8"), "run scripts/docs"
+    assert {proof.row for proof in made["proofs"]()} == set(range(1, 58))
+
+
 # docs/lecture-numbers.md
 
 # Numbers of these parts of facts.json are for `neocog cost` to answer; of others none is.

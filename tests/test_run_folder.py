@@ -185,13 +185,16 @@ def test_a_run_goes_on_under_other_conditions_and_says_so(place: Path, neocog: C
     finally:
         torch.set_num_threads(threads)
     assert shown.code == 0, shown.err
-    assert f"warning    threads was {threads} and is {threads + 1}: the result will not be exactly" in shown.out
+    assert f"warning    threads was {threads} and is {threads + 1}; the run has another length" in shown.out
+    assert "the result will not be exactly that of one sitting" in shown.out
     record = records.read(place / "run")
     assert [record.exact, *(sitting.threads for sitting in record.sittings)] == [False, threads, threads + 1]
 
 
 def test_the_same_conditions_keep_a_run_exact(place: Path, neocog: Command) -> None:
-    assert "warning" not in neocog("resume", "run", "--epochs", 2).out
+    (place / "run" / "report.html").unlink()  # as if it had been killed before its end
+    assert "warning" not in neocog("resume", "run").out
+    assert (place / "run" / "report.html").is_file()
     record = records.read(place / "run")
     assert record.exact
     assert [sitting.ended for sitting in record.sittings] == ["finished", "finished"]
@@ -201,3 +204,53 @@ def test_nothing_is_written_where_a_run_is_refused(place: Path) -> None:
     with pytest.raises(UsageError, match="is finished"):
         resume(place / "run")
     assert not (place / "run" / "lock").exists()
+
+
+@pytest.mark.row(36, "`--force` removes nothing that a run did not write, and never the pictures")
+def test_force_removes_a_run_and_nothing_else(place: Path, neocog: Command) -> None:
+    again = ("train", "data", *SMALL, "--out", "run", "--force")
+    (place / "run" / "notes.txt").write_text("mine")
+    one_line_error(neocog(*again), 2, "run holds what no run wrote, such as notes.txt", "another --out")
+    (place / "run" / "notes.txt").unlink()
+    shutil.copytree(place / "data", place / "run" / "model" / "data")
+    inside = ("train", "run/model/data", *SMALL, "--out", "run", "--force")
+    one_line_error(neocog(*inside), 2, "the data run/model/data lie inside run")
+    one_line_error(neocog(*again, "--resume", "auto"), 2, "give one of the two")
+    assert (place / "run" / "report.html").is_file()
+    assert neocog(*again).code == 0
+    assert not (place / "run" / "model" / "data").exists()
+
+
+def test_evaluation_refuses_other_pictures_than_the_run_s(place: Path, neocog: Command) -> None:
+    config = place / "run" / "config.toml"
+    config.write_text(config.read_text().replace("seed = 0", "seed = 1"))
+    one_line_error(neocog("val", "run"), 2, "in another set")
+
+
+def test_a_run_whose_model_is_gone_is_not_finished(place: Path, neocog: Command) -> None:
+    before = (place / "run" / "model" / "model.safetensors").read_bytes()
+    (place / "run" / "model" / "model.safetensors").write_bytes(before[:-1])
+    assert neocog("train", "data", *SMALL, "--out", "run", "--resume", "auto").code == 0
+    assert (place / "run" / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_best_weights_are_looked_at_before_hours_are_spent(place: Path, neocog: Command) -> None:
+    for path in (place / "run" / "checkpoints").glob("best-*"):
+        path.unlink()
+    one_line_error(neocog("resume", "run", "--epochs", 9), 4, "best-", "does not exist")
+
+
+def test_a_time_budget_that_is_over_ends_the_run(place: Path, neocog: Command) -> None:
+    words = ("--model", "mnist_fcn", "--batch-size", 8, "--out", "timed")
+    assert neocog("train", "data", *words, "--time", "8s").code == 0
+    (place / "timed" / "report.html").unlink()
+    shown = neocog("resume", "timed", "--time", "1s")
+    assert shown.code == 0, shown.err
+    assert "the clock decides the number of steps" in shown.out
+    assert (place / "timed" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("size", ["banana", "2"])
+def test_half_of_torchrun_s_variables(place: Path, neocog: Command, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    one_line_error(neocog("train", "data", *SMALL, "--out", "new"), 2, "WORLD_SIZE is", "torchrun")

@@ -154,6 +154,7 @@ def test_a_killed_process_ends_the_job_and_two_go_on_exactly(
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["exact"]
     assert [sitting["processes"] for sitting in record["sittings"]] == [2, 2]
+    assert "2; the same bits as one sitting" in (tmp_path / "run" / "report.html").read_text()
 
 
 @pytest.mark.row(49, "several processes: all finish the same step; `--devices` leaves 143")

@@ -44,8 +44,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(made: Path, tmp_path: Path) -> Path:
     """The same, to be damaged."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    config = tmp_path / "run" / "config.toml"
+    config, record = tmp_path / "run" / "config.toml", tmp_path / "run" / "run.json"
+    before = sha256_of(config)
     config.write_text(config.read_text().replace(str(made), str(tmp_path)))
+    record.write_text(record.read_text().replace(before, sha256_of(config)))
     return tmp_path
 
 
@@ -63,7 +65,8 @@ def test_an_untouched_run_passes(made: Path, neocog: Command) -> None:
     assert found["exit_code"] == 0
     assert {check["verdict"] for check in found["checks"]} == {"ok"}
     assert [check["check"] for check in found["checks"]] == [
-        "run.json", "split.csv", "pictures", "weights", "checkpoints", "predictions", "results", "network",
+        "run.json", "config.toml", "split.csv", "pictures", "weights", "checkpoints", "predictions", "results",
+        "network",
     ]  # fmt: skip
 
 
@@ -149,15 +152,18 @@ def better(run: Path) -> None:
         (lambda run: (run / "model" / "model.safetensors").unlink(), "weights", "cannot be read"),
         (flip("checkpoints/best-*"), "checkpoints", "1 of "),
         (flip("checkpoints/state-*"), "checkpoints", "1 of "),
-        (edit("checkpoint.json", "state-", "stale-"), "checkpoints", "does not exist"),
+        (edit("checkpoint.json", "state-", "stale-"), "checkpoints", "it names what is no checkpoint"),
+        (edit("checkpoint.json", "state-000", "state-009"), "checkpoints", "does not exist"),
+        (edit("config.toml", "image_size = ", "image_size = 1"), "config.toml", "not the one of run.json"),
+        (edit("metrics.jsonl", '"steps"', '"strides"'), "checkpoints", "not what the checkpoint remembers"),
+        (lambda run: (run / "metrics.jsonl").unlink(), "checkpoints", "metrics.jsonl"),
+        (lambda run: [path.unlink() for path in run.glob("checkpoints/best-*")], "checkpoints", "is missing"),
+        (lambda run: (run / "scan.json").write_text("null"), "pictures", "scan.json is damaged"),
+        (edit("run.json", '"sittings": [', '"sittings": [], "x": ['), "run.json", "damaged"),
         (guess, "predictions", "in 1 places"),
         (lose_row, "predictions", "in 1 places"),
         (edit("predictions.csv", "file,", "files,"), "predictions", "not a predictions file"),
         (better, "results", "numbers of run.json 1 do not follow"),
-    ],
-    ids=[
-        "record", "config", "scan", "split", "weights", "card", "no weights", "best", "state", "pointer", "label",
-        "row", "header", "number",
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_named(place: Path, damage: Callable[[Path], Any], check: str, words: str) -> None:

@@ -83,6 +83,10 @@ def describe_length(config: TrainConfig, pace: Pace, budget: Budget | None, batc
             f"{duration(budget.seconds)}, of which {duration(budget.spent)} are gone; measured: {seconds_of(pace)} a "
             f"batch, {duration(budget.validation)} a validation; kept for the end: {duration(budget.ending)}",
         )
+        if planned < batches:
+            yield "warning", f"the time is enough for {planned / batches:.0%} of one pass over the pictures"
+        if planned <= pace.head_batches:
+            yield "warning", "the time is enough for the new classifier only; the rest of the network will not learn"
         yield (
             "training",
             f"{planned:,} batches of {config.batch_size} ({planned / batches:.1f} epochs) fit, "

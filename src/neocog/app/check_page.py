@@ -44,7 +44,8 @@ KINDS = {
     ),
     "doubt": (
         "Labels in doubt",
-        "A network that never learned from these pictures is confident of another class. The widest margin is first.",
+        "A network that had not learned from these pictures gives another class the confidence it usually has there. "
+        "A weak network's doubts are mostly its own mistakes. The widest margin is first.",
         "Look at the labels in doubt ({n}), the first ones first.",
     ),
     "copy": ("Copies", "The same file, several times in one class. Copies stay in one set.", ""),
@@ -140,10 +141,10 @@ def todo(audit: Audit) -> list[str]:
     if audit.error:
         return steps
     if audit.doubts is None:
-        steps.append(f"After training, `neocog check {data} --run RUN` names labels that are probably wrong.")
+        steps.append(f"After training, neocog check {data} --run RUN names labels that are probably wrong.")
     elif audit.doubts.covered < audit.doubts.total:
         few = f"{audit.doubts.covered:,} of {audit.doubts.total:,} pictures"
-        steps.append(f"Labels were compared for {few}; `neocog train {data} --folds 5` gives predictions for all.")
+        steps.append(f"Labels were compared for {few}: a run with --folds 5 predicts its training pictures as well.")
     return steps
 
 

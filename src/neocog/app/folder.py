@@ -15,22 +15,29 @@ from neocog.core.errors import ResourceError, UsageError
 LOCK = "lock"
 MARK = "config.toml"  # is written last: with it a folder holds a run that can be continued
 BEGINNING = {LOCK, "scan.json", "split.csv", "run.json"}  # what is written before it
+# All that a run, or several of them, write: nothing else is ever removed.
+OWN = BEGINNING | {MARK, "metrics.jsonl", "diverged.json", "checkpoint.json", "checkpoints", "model", "predictions.csv",
+                   "report.html", "folds.json"}  # fmt: skip
 
 
-def choose_folder(out: str | Path | None, name: str, data: str, *, used: bool = False) -> Path:
+def choose_folder(out: str | Path | None, name: str, data: str, *, used: bool = False, force: bool = False) -> Path:
     """`out`, or a new name under `runs/`. UsageError where it is a file, lies inside the data, or holds anything,
-    unless it holds a run and `used` ones are welcome."""
+    unless it holds a run and `used` ones are welcome. With `force` it must hold nothing but a run's own files."""
     stamp = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"  # UTC, and a random tail: clocks go backwards
     folder = Path(out) if out is not None else Path("runs") / f"{stamp}-{name}-{secrets.token_hex(2)}"
     if folder.is_file():
         raise UsageError(f"{folder} is a file", "give --out a folder that does not exist yet")
-    if folder.exists() and not is_free(folder) and not (used and is_run(folder)):
-        hint = (
-            f"`neocog resume {folder}` continues it; --force starts anew in its place; or give another --out"
-            if is_run(folder) else "give another --out"
-        )  # fmt: skip
+    if folder.exists() and not is_free(folder) and not ((used or force) and is_run(folder)):
+        hint = "give another --out"
+        if is_run(folder) and not strangers(folder):
+            hint = f"`neocog resume {folder}` continues it; --force starts anew in its place; or {hint}"
         raise UsageError(f"{folder} exists already, and is not overwritten unasked", hint)
     inside = Path(data)
+    if force and folder.exists() and (others := strangers(folder)):
+        cause = f"{folder} holds what no run wrote, such as {others[0]}: --force leaves it alone"
+        raise UsageError(cause, "give another --out")
+    if force and inside.exists() and folder.resolve() in inside.resolve().parents:
+        raise UsageError(f"the data {data} lie inside {folder}, which --force would empty", "give another --out")
     if inside.is_dir() and inside.resolve() in [folder.resolve(), *folder.resolve().parents]:
         raise UsageError(f"{folder} lies inside the data folder {data}", "give an --out outside of it")
     parent = next(p for p in [folder, *folder.absolute().parents] if p.exists())
@@ -49,11 +56,24 @@ def create(folder: Path) -> None:
 def empty(folder: Path) -> None:
     """Removes a run, but not its lock, which whoever calls this holds. What makes it a run goes last."""
     for path in folder.iterdir():
+        if not is_own(path):
+            continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name not in (LOCK, MARK):
             path.unlink()
     (folder / MARK).unlink(missing_ok=True)
+
+
+def strangers(folder: Path) -> list[str]:
+    """The names in a folder that no run wrote."""
+    return sorted(path.name for path in folder.iterdir() if not is_own(path))
+
+
+def is_own(path: Path) -> bool:
+    if path.name.startswith("fold-") and path.is_dir() and not path.is_symlink():
+        return all(is_own(inner) for inner in path.iterdir())
+    return path.name in OWN or path.name.endswith(".tmp")
 
 
 def check_space(folder: Path, needed: int) -> None:
@@ -68,6 +88,11 @@ def check_space(folder: Path, needed: int) -> None:
 
 def is_run(folder: Path) -> bool:
     return (folder / MARK).is_file()
+
+
+def check_run(folder: Path) -> None:
+    if not is_run(folder):
+        raise UsageError(f"{folder} is not a run folder (it has no {MARK})", "give one that `neocog train` made")
 
 
 def is_free(folder: Path) -> bool:

@@ -39,10 +39,11 @@ def train_all(folder: Path, config: TrainConfig, events: Events, world: World, o
         sister = folder / first if fold > 1 else None
         try:
             run = one(settings, own, sister, quieter(events, heard, whole=not heard))
-        except NeocogError as error:
-            error.cause = f"fold {fold} of {number}: {error.cause}"
+        except BaseException as error:
             if world.first and not any(folder.glob("fold-*")):
                 (folder / run_folder.MARK).unlink()  # nothing has begun that could go on
+            if isinstance(error, NeocogError):
+                error.cause = f"fold {fold} of {number}: {error.cause}"
             if isinstance(error, Interrupted):
                 error.hint = f"`neocog resume {folder}` continues"
             raise

@@ -26,7 +26,9 @@ class Machine:
         return f"{device_name(self.device)}{threads}, {'bf16' if self.bf16 else 'fp32'}, {layout}"
 
     def place(self, network: nn.Module) -> None:
-        """Moves a network here, its weights in the chosen layout."""
+        """Moves a network here, its weights in the chosen layout, and makes ready for computing."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         network.to(self.device)
         if self.channels_last:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -38,8 +40,6 @@ def choose_machine(config: TrainConfig) -> Machine:
     device = choose_device(config.device)
     bf16 = has_bf16(device) if config.precision == "auto" else config.precision == "bf16"
     channels_last = device.type != "mps" if config.layout == "auto" else config.layout == "channels_last"
-    if device.type == "cpu":
-        keep_freed_memory()
     return Machine(device, bf16, channels_last)
 
 
@@ -78,9 +78,11 @@ def device_name(device: torch.device) -> str:
 
 def keep_freed_memory() -> None:
     """glibc gives every large block back to the kernel and faults it in again at the next step. Raising its
-    trim and mmap thresholds keeps the blocks: up to 1.25 times the training speed. Elsewhere it does nothing."""
+    trim and mmap thresholds keeps the blocks: up to 1.25 times the training speed. What was freed until now, by
+    reading the pictures, is given back first. Elsewhere it does nothing."""
     if sys.platform == "linux" and "glibc" in platform.libc_ver()[0]:
         libc = ctypes.CDLL("libc.so.6")
+        libc.malloc_trim(0)
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_trim_threshold, 2**30)
         libc.mallopt(m_mmap_threshold, 2**30)

@@ -3,17 +3,19 @@
 import logging
 import os
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from neocog.core.errors import DivergedError, Interrupted, ResourceError, UsageError
+from neocog.core.errors import DataError, DivergedError, Interrupted, ResourceError, UsageError
 from neocog.data.loader import Loader
 from neocog.data.threads import cores
 from neocog.evaluate import Outcome, evaluating, predict
@@ -33,39 +35,69 @@ class LostContact(ResourceError):
 def joined(device: str) -> Iterator[World]:
     """The processes that `torchrun` started, as its environment describes them; this one alone without it. What the
     first process says, the others do not repeat."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    place = Place.of_environment()
+    if place.size == 1:
         yield World()
         return
-    world = join(device)
+    world: World | None = None
     try:
+        world = join(device, place)
         yield world
     except RuntimeError as error:
         if not is_lost_contact(error):
             raise
-        if not world.first or "NEOCOG_LAUNCHED" in os.environ:  # then the launcher says it
+        if place.rank or "NEOCOG_LAUNCHED" in os.environ:  # then the launcher says it
             raise SystemExit(ResourceError.exit_code) from None
         raise LostContact from error
-    except (UsageError, DivergedError, Interrupted, FirstFailed) as error:
-        if world.first:
+    except FirstFailed:
+        raise SystemExit(0) from None  # the first one's exit code is that of the job
+    except (UsageError, DataError, DivergedError, Interrupted) as error:
+        if place.rank == 0:
             raise
         raise SystemExit(error.exit_code) from None
     finally:
-        world.leave()
+        if world is not None:
+            world.leave()
 
 
-def join(device: str) -> World:
-    rank, size, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+class Place(NamedTuple):
+    """Which of the processes that `torchrun` started this one is."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+    host: str
+    port: int
+
+    @classmethod
+    def of_environment(cls) -> "Place":
+        """UsageError where the variables that `torchrun` sets are incomplete."""
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            return cls(0, 1, 0, 1, "", 0)
+        try:
+            rank, size, local_rank, port = (
+                int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+            )
+            local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+            return cls(rank, size, local_rank, local_size, os.environ["MASTER_ADDR"], port)
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']!r}, but what else torchrun sets is missing or no number "
+                f"({error})", "start with torchrun or --devices, or unset WORLD_SIZE",
+            ) from None  # fmt: skip
+
+
+def join(device: str, place: Place) -> World:
     cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if device == "mps":
         raise UsageError("several processes cannot share a Mac's GPU", "use --device cpu, or one process")
     if cuda:
-        if local_rank >= torch.cuda.device_count():
+        if place.local_rank >= torch.cuda.device_count():
             raise UsageError(f"there are {torch.cuda.device_count()} GPUs for more processes", "start one for each")
-        torch.cuda.set_device(local_rank)
-    return World.join(
-        rank, size, int(os.environ.get("LOCAL_WORLD_SIZE", size)), os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]), "cpu:gloo,cuda:nccl" if cuda else "gloo",
-    )  # fmt: skip
+        torch.cuda.set_device(place.local_rank)
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+    return World.join(place.rank, place.size, place.local_size, place.host, place.port, backend)
 
 
 def is_lost_contact(error: RuntimeError) -> bool:
@@ -77,15 +109,17 @@ def threads_of(asked: int, world: World) -> int:
     return asked or max(1, cores() // world.local_size)
 
 
-def launch(processes: int, words: list[str], folder: Path) -> int:
+def launch(processes: int, words: list[str], folder: Path, spent: float) -> int:
     """Runs `neocog` with these words in so many processes of this machine, and returns the exit code: what the run
     itself left, or that of a signal. ResourceError where a process was killed."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed", "torch.distributed.elastic", "torch.distributed.run"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # the run speaks for itself
+    for name in [*logging.root.manager.loggerDict]:
+        if name.startswith("torch"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # the run speaks for itself
+    os.environ["NEOCOG_STARTED"] = str(time.monotonic() - spent)
     os.environ |= {"NEOCOG_LAUNCHED": "1", "OMP_NUM_THREADS": str(max(1, cores() // processes))}
     config = LaunchConfig(
         1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,

@@ -53,6 +53,7 @@ class Record:
     command: str
     seed: int
     manifest: str
+    config: str
     versions: dict[str, str] = field(default_factory=dict)
     sittings: list[Sitting] = field(default_factory=list)
     exact: bool = True
@@ -76,6 +77,12 @@ class Record:
 
     def get_up(self, ended: str, exit_code: int) -> None:
         self.sittings[-1].ended, self.sittings[-1].exit_code = ended, exit_code
+
+    def is_whole(self, folder: Path) -> bool:
+        """What the run left is as it was left; else it can be written again from the checkpoint."""
+        weights = folder / "model" / "model.safetensors"
+        rest = (folder / name for name in ("model/model.json", "predictions.csv", "report.html"))
+        return all(path.is_file() for path in rest) and weights.is_file() and sha256_of(weights) == self.weights
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"
@@ -120,4 +127,6 @@ def parse(text: str) -> Record:
 
 def _record(values: dict[str, Any]) -> Record:
     sittings = [Sitting(**one) for one in values.pop("sittings")]
+    if not sittings or not isinstance(values["results"], dict) or not isinstance(values["weights"], str):
+        raise ValueError("a field is missing or of another kind")
     return Record(**values, sittings=sittings)

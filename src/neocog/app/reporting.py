@@ -2,21 +2,20 @@
 
 import io
 import json
-import platform
 import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import PIL
 import torch
 from PIL import Image
 from torch import Tensor
 
-import neocog
 from neocog import report
 from neocog.app.building import evaluation_loader, training_loader
 from neocog.app.machine import device_name
+from neocog.app.records import Record
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
@@ -42,12 +41,12 @@ REGIMES = {
 }
 
 
-def write_report(session: "Session") -> None:
+def write_report(session: "Session", record: Record) -> None:
     """`report.html` in the run's folder."""
-    write_atomic(session.folder / "report.html", report.render(make_report(session)))
+    write_atomic(session.folder / "report.html", report.render(make_report(session, record)))
 
 
-def make_report(session: "Session") -> report.Report:
+def make_report(session: "Session", record: Record) -> report.Report:
     config, progress = session.config, session.trainer.progress
     predictions = Predictions.read(session.folder / "predictions.csv")
     split = "test" if "test" in predictions.split else "val"
@@ -56,7 +55,7 @@ def make_report(session: "Session") -> report.Report:
         model=lookup(config.model).spec.name,
         regime=config.regime,
         data_name=session.dataset.name,
-        done=REGIMES[config.regime],
+        done=done_by(session),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         warnings=tuple(session.dataset.warnings),
         data=data_facts(session),
@@ -65,10 +64,18 @@ def make_report(session: "Session") -> report.Report:
         history=tuple(epoch_of(row) for row in history),
         kept_epoch=progress.best_epoch + 1 if progress.best_epoch >= 0 else None,
         evaluation=evaluation(session, predictions.of(split), split),
-        training=training_facts(session, history),
+        training=training_facts(session, history, record),
         settings=settings_of(config),
         command=f"neocog train --config {shlex.quote(str(session.folder / 'config.toml'))}",
     )
+
+
+def done_by(session: "Session") -> str:
+    """What was learned, in one sentence."""
+    config, trainer = session.config, session.trainer
+    if config.regime == "full" and trainer.progress.done <= config.head_epochs * len(trainer.loader):
+        return "Only the new classifier was learned: the run ended before the rest of the network began to."
+    return REGIMES[config.regime]
 
 
 def data_facts(session: "Session") -> report.DataFacts:
@@ -171,11 +178,11 @@ def evaluation(session: "Session", predictions: Predictions, split: str) -> repo
     )  # fmt: skip
 
 
-def training_facts(session: "Session", history: list[dict[str, Any]]) -> report.TrainingFacts:
+def training_facts(session: "Session", history: list[dict[str, Any]], record: Record) -> report.TrainingFacts:
     machine = session.machine
-    versions = {"neocog": neocog.__version__, "torch": torch.__version__, "Pillow": PIL.__version__,
-                "Python": platform.python_version()}  # fmt: skip
-    rates = [row["images_per_second"] for row in history]
+    # While only the head learns, pictures pass faster; what counts is the rest.
+    head = session.config.head_epochs if session.config.regime == "full" else 0
+    rates = [row["images_per_second"] for row in history[head:] or history]
     return report.TrainingFacts(
         seconds=session.trainer.progress.seconds,
         epochs=len(history),
@@ -183,8 +190,19 @@ def training_facts(session: "Session", history: list[dict[str, Any]]) -> report.
         device=device_name(machine.device),
         precision="bf16" if machine.bf16 else "fp32",
         layout="channels_last" if machine.channels_last else "contiguous",
-        versions=tuple(versions.items()),
+        versions=tuple(record.versions.items()),
+        more=tuple(sittings_of(record)),
     )
+
+
+def sittings_of(record: Record) -> Iterator[tuple[str, str]]:
+    """What a careful reader must know of a run that was not made in one go by one process."""
+    last = record.sittings[-1]
+    if last.processes > 1:
+        yield "processes", str(last.processes)
+    if len(record.sittings) > 1:
+        same = "the same bits as one sitting" if record.exact else "not exactly what one sitting would have given"
+        yield "sittings", f"{len(record.sittings)}; {same} (run.json)"
 
 
 def settings_of(config: TrainConfig) -> tuple[report.Setting, ...]:

@@ -108,7 +108,7 @@ class Session:
         write_bundle(self.folder / "model", best, self.card())
         record.weights = sha256_of(self.folder / "model" / "model.safetensors")
         record.results = {name: summarise(predictions.of(name)) for name in dict.fromkeys(predictions.split)}
-        write_report(self)
+        write_report(self, record)
         record.get_up("finished", 0)  # last: what is not finished can be resumed
         record.write(self.folder)
 
@@ -159,10 +159,11 @@ class Session:
 
 
 def prepare(
-    config: TrainConfig, folder: Path, events: Events, world: World | None = None, *, spent: float = 0.0
-) -> Session:
+    config: TrainConfig, folder: Path, events: Events, world: World | None = None, *, spent: float = 0.0,
+    resumed: bool = False,
+) -> Session:  # fmt: skip
     """Opens the data, decides every open setting and builds the network and its trainer. `spent`: seconds of a time
-    budget that earlier sittings used."""
+    budget that are gone. `resumed`: there is something to evaluate even where none is left."""
     began, world = time.monotonic() - spent, world or World()
     config = config.model_copy(update={"threads": threads_of(config.threads, world)})
     machine = choose_machine(config)
@@ -194,7 +195,7 @@ def prepare(
             seconds(config.time), time.monotonic() - began, pace, each * validation.rounds, each * kept.rounds,
             report, len(loader), config.epochs and config.epochs * len(loader),
         )  # fmt: skip
-        if budget.is_over():
+        if budget.is_over() and not resumed:
             least = budget.gone() + budget.ending + budget.validation + pace.later
             raise UsageError(
                 f"{config.time} are not enough: {duration(least)} go for reading the pictures, one step, the "

@@ -1,5 +1,6 @@
 """From a folder of pictures to a finished run, and on from wherever it stopped."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -8,17 +9,18 @@ from typing import Any, Literal
 import neocog
 from neocog.app import folder as run_folder
 from neocog.app import folds, records
+from neocog.app.comparing import compare_split
 from neocog.app.folding import train_all
 from neocog.app.folds import Folds
 from neocog.app.processes import joined
 from neocog.app.run import Run
 from neocog.app.session import Session, prepare
 from neocog.core.config import TrainConfig, load_config
-from neocog.core.errors import NeocogError, UsageError
+from neocog.core.errors import ModelFileError, UsageError
 from neocog.core.events import Events
 from neocog.core.files import remove_unfinished, write_atomic
 from neocog.core.registry import lookup
-from neocog.data.split import read_split, write_split
+from neocog.data.split import write_split
 from neocog.training.checkpoint import Checkpoints
 from neocog.training.world import World
 
@@ -42,17 +44,16 @@ def train(
 
 def start(
     config: TrainConfig, out: str | Path | None, events: Events, *, command: str = "", again: Again = "never",
-    force: bool = False,
+    force: bool = False, spent: float = 0.0,
 ) -> Run | Folds:  # fmt: skip
     """A new run in `out`, or those of all folds. `again`: what to do where a run lies there already: refuse ("never"),
     go on with it ("exact"), and go on from the state before where the newest is damaged ("auto"). `force`: remove it
-    first."""
-    lookup(config.model)  # a misspelt name costs no scan
+    first. `spent`: seconds of a time budget that are gone."""
     folds.check(config)
     with joined(config.device) as world:
 
         def choose() -> str:
-            folder = folder_for(config, out, used=force or again != "never")
+            folder = folder_for(config, out, again=again, force=force)
             return f"{'resume' if again != 'never' and run_folder.is_run(folder) else 'start'} {folder}"
 
         what, _, chosen = world.agree(choose).partition(" ")
@@ -62,18 +63,18 @@ def start(
         if folds.is_whole(config):
             return _all_folds(folder, config, events, world, command, fall_back=fall_back, force=force)
         if what == "resume":
-            return _resume(folder, config, events, world, fall_back=fall_back, finished_is_fine=True)
-        return _new(folder, config, events, world, command, force=force)
+            return _resume(folder, config, events, world, fall_back=fall_back, finished_is_fine=True, spent=spent)
+        return _new(folder, config, events, world, command, force=force, spent=spent)
 
 
 def _new(
     folder: Path, config: TrainConfig, events: Events, world: World, command: str, *, force: bool = False,
-    sister: Path | None = None,
+    sister: Path | None = None, spent: float = 0.0,
 ) -> Run:  # fmt: skip
     """`sister`: a run that must have been made of the same pictures."""
-    session = prepare(config, folder, events, world)
+    session = prepare(config, folder, events, world, spent=spent)
     if sister is not None:
-        compare_split(session, sister, sets=False)
+        compare_split(session.dataset.split_rows(), sister, sets=False)
     with _held(folder, world):
         record = world.agree(lambda: _begin(session, command, force))
         return session.run(records.parse(record))
@@ -97,31 +98,35 @@ def _all_folds(
             if force:
                 world.alone(lambda: run_folder.empty(folder))
             return train_all(folder, config, events, world, one)
-    except NeocogError:
+    except BaseException:
         if world.first and not was_there and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()  # refused before anything began
         raise
 
 
-def folder_for(config: TrainConfig, out: str | Path | None, *, used: bool) -> Path:
+def folder_for(config: TrainConfig, out: str | Path | None, *, again: Again, force: bool) -> Path:
     """The folder that `start` would choose. Errors: as there."""
-    return run_folder.choose_folder(out, lookup(config.model).spec.name, config.data, used=used)
+    if force and again != "never":
+        raise UsageError("--force removes a run and --resume goes on with it", "give one of the two")
+    name = lookup(config.model).spec.name  # a misspelt name costs no scan
+    return run_folder.choose_folder(out, name, config.data, used=again != "never", force=force)
 
 
 def resume(
-    folder: str | Path, *, epochs: int | None = None, previous: bool = False, events: Events | None = None
-) -> Run | Folds:
-    """Continues a run, or the folds in a folder, exactly where the checkpoint stands; `epochs` makes a run longer.
-    `previous`: from the state before, where the newest is damaged.
+    folder: str | Path, *, epochs: int | None = None, time: str | None = None, previous: bool = False,
+    events: Events | None = None, spent: float = 0.0,
+) -> Run | Folds:  # fmt: skip
+    """Continues a run, or the folds in a folder, exactly where the checkpoint stands; `epochs` and `time` (a budget for
+    all sittings) make a run longer. `previous`: from the state before, where the newest is damaged. `spent`: seconds
+    of a time budget that are gone in this sitting.
 
     UsageError where the data are no longer those the run was started on, or nothing is left to do.
     """
     folder = Path(folder)
-    if not run_folder.is_run(folder):
-        raise UsageError(f"{folder} is not a run folder (it has no config.toml)", "give one that `neocog train` made")
+    run_folder.check_run(folder)
     if (folder / records.NAME).is_file():
         records.read(folder)  # a newer neocog's configuration would look like one with errors
-    config = load_config(folder / "config.toml", {"epochs": epochs})
+    config = load_config(folder / "config.toml", {"epochs": epochs, "time": time})
     whole = folds.is_whole(config)
     if whole and epochs is not None:
         hint = f"give --epochs to each, as in `neocog resume {folder}/fold-01 --epochs {epochs}`"
@@ -129,33 +134,43 @@ def resume(
     with joined(config.device) as world:
         if whole:
             return _all_folds(folder, config, events or Events(), world, "", fall_back=previous)
-        return _resume(folder, config, events or Events(), world, fall_back=previous)
+        return _resume(folder, config, events or Events(), world, fall_back=previous, spent=spent)
 
 
 def _resume(
-    folder: Path, config: TrainConfig, events: Events, world: World, *, fall_back: bool, finished_is_fine: bool = False
-) -> Run:
+    folder: Path, config: TrainConfig, events: Events, world: World, *, fall_back: bool, finished_is_fine: bool = False,
+    spent: float = 0.0,
+) -> Run:  # fmt: skip
     with _held(folder, world):
         checkpoints = Checkpoints(folder)
         known = checkpoints.exist()
-        timed = known and config.time is not None
-        spent = checkpoints.load(fall_back=fall_back).facts["progress"]["spent"] if timed else 0.0
-        session = prepare(config, folder, events, world, spent=spent)
-        compare_split(session, folder)
+        if known and config.time is not None:
+            spent += checkpoints.load(fall_back=fall_back).facts["progress"]["spent"]
+        session = prepare(config, folder, events, world, spent=spent, resumed=known)
+        compare_split(session.dataset.split_rows(), folder)
         record = records.read(folder)
         note = session.trainer.restore(fall_back=fall_back) if known else ""
-        if session.trainer.finished() and record.sittings[-1].ended == "finished":
+        if records.manifest_of(folder) != record.manifest:
+            raise ModelFileError(f"{folder}/split.csv is not the file that run.json names", "restore it from a copy")
+        if session.trainer.finished() and record.sittings[-1].ended == "finished" and record.is_whole(folder):
             if finished_is_fine:
                 return Run.open(folder)
             raise UsageError(f"{folder} is finished", f"`neocog resume {folder} --epochs N` makes it longer")
         changed = record.sit_down(session.machine, world, session.trainer.progress.done)
+        if session.trainer.replanned:
+            changed.append("the run has another length, and with it another schedule")
+        if config.time is not None:
+            changed.append("the clock decides the number of steps")
+        record.exact = record.exact and not changed
         if world.first:
             if note:
                 session.note("warning", note)
             if changed:
                 session.note("warning", f"{'; '.join(changed)}: the result will not be exactly that of one sitting")
-            write_config(session)
+            config_file = config_of(session)
+            record.config = hashlib.sha256(config_file).hexdigest()
             record.write(folder)
+            write_atomic(folder / run_folder.MARK, config_file)
         return session.run(record)
 
 
@@ -191,41 +206,17 @@ def _begin(session: Session, command: str, force: bool) -> str:
     run_folder.check_space(folder, session.space())
     write_atomic(folder / "scan.json", data.scan.to_json())
     write_split(folder / "split.csv", data.split_rows())
-    record = records.Record(command, session.config.seed, records.manifest_of(folder), records.versions())
+    config_file = config_of(session)
+    digest = hashlib.sha256(config_file).hexdigest()
+    manifest = records.manifest_of(folder)
+    record = records.Record(command, session.config.seed, manifest, digest, records.versions())
     record.sit_down(session.machine, session.world, 0)
     record.write(folder)
-    write_config(session)
+    write_atomic(folder / run_folder.MARK, config_file)
     session.note("run", str(folder))
     return record.to_json()
 
 
-def write_config(session: Session) -> None:
+def config_of(session: Session) -> bytes:
     comment = f"neocog {neocog.__version__}; replay with: neocog train --config {session.folder}/config.toml"
-    write_atomic(session.folder / "config.toml", session.config.to_toml(comment))
-
-
-def compare_split(session: Session, folder: Path, *, sets: bool = True) -> None:
-    """UsageError that names what changed in the data since the run in `folder` was started. Without `sets` they may
-    be other ones."""
-    before = {row.file: row for row in read_split(folder / "split.csv")}
-    now = {row.file: row for row in session.dataset.split_rows()}
-    both = before.keys() & now.keys()
-    changed = [file for file in both if before[file].sha256 != now[file].sha256]
-    other = [file for file in both if before[file].label != now[file].label]
-    moved = [file for file in both if sets and before[file].set != now[file].set]
-    differences = [
-        f"{len(files)} {what} ({', '.join(sorted(files)[:3])})"
-        for what, files in (
-            ("gone", before.keys() - now.keys()),
-            ("new", now.keys() - before.keys()),
-            ("changed_since_scan", changed),
-            ("in another class", other),
-            ("in another set", moved),
-        )
-        if files
-    ]
-    if differences:
-        raise UsageError(
-            f"the pictures of {folder} are not those it was started on: {'; '.join(differences)}",
-            "restore them, or train a new run",
-        )
+    return session.config.to_toml(comment).encode("utf-8", "surrogateescape")

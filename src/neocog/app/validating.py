@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from neocog.app.building import evaluation_loader
+from neocog.app.comparing import compare_split
 from neocog.app.machine import choose_machine
 from neocog.app.run import Run
 from neocog.app.session import open_data
@@ -22,7 +23,8 @@ def validate(
     """Runs the network over the `split` ("val", "test" or "all") of the run's own data, or of `data`, and
     returns every number (`neocog.evaluate.summarise`). `data` without a split of its own is taken whole.
 
-    DataError where `data` has classes that the run does not know.
+    UsageError where the run's own data are no longer those it was started on, DataError where `data` has classes that
+    the run does not know.
     """
     if split not in ("val", "test", "all"):
         raise UsageError(f"there is no set called {split!r}", "use val, test or all")
@@ -31,6 +33,8 @@ def validate(
     if data is not None:
         config = config.model_copy(update={"data": data, "folds": None, "repeats": None, "fold": None})
     dataset = open_data(config, card.preprocessing.resize, card.in_channels, events or Events())
+    if data is None:
+        compare_split(dataset.split_rows(), run.folder)
     unknown = [name for name in dataset.classes if name not in card.classes]
     if unknown:
         names = ", ".join(repr(name) for name in unknown[:5])

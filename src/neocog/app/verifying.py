@@ -84,6 +84,9 @@ def verify_run(folder: Path, events: Events) -> Iterator[Check]:
         if not record.weights:
             raise UsageError(f"{folder} is not finished", f"`neocog resume {folder}` goes on")
         yield Check(records.NAME, "ok", f"sittings: {len(record.sittings)}, {exactness(record)}")
+        same = sha256_of(folder / run_folder.MARK) == record.config
+        yield verdict(run_folder.MARK, [] if same else [run_folder.MARK], "the sha256 of run.json",
+                      "its sha256 is not the one of run.json")  # fmt: skip
     except ModelFileError as error:
         yield Check(records.NAME, "failed", error.cause, DAMAGED)
     table = attempt("split.csv", lambda: check_table(folder, record))
@@ -110,6 +113,8 @@ def attempt(name: str, check: Callable[[], Check], code: int = DAMAGED) -> Check
         return Check(name, "failed", error.cause, DAMAGED if isinstance(error, ModelFileError) else code)
     except OSError as error:
         return Check(name, "failed", f"{error.filename} cannot be read ({error.strerror})", code)
+    except ValueError as error:
+        return Check(name, "failed", f"a file is damaged ({error})", code)
 
 
 def verdict(name: str, wrong: list[str], well: str, ill: str, code: int = DAMAGED) -> Check:
@@ -132,7 +137,10 @@ def check_table(folder: Path, record: records.Record | None) -> Check:
 def check_pictures(folder: Path, config: TrainConfig, events: Events) -> Check:
     """Every file's content now, against split.csv."""
     before = {row.file: row.sha256 for row in read_split(folder / "split.csv")}
-    excluded = {one["file"] for one in _json(folder / "scan.json")["excluded"]}
+    try:
+        excluded = {str(one["file"]) for one in _json(folder / "scan.json")["excluded"]}
+    except (KeyError, TypeError):
+        raise ModelFileError(f"{folder}/scan.json is damaged", "restore it from a copy") from None
     now = hashes(config, events)
     kinds = (
         ("changed_since_scan", sorted(f for f in before.keys() & now.keys() if before[f] != now[f])),
@@ -180,9 +188,17 @@ def check_weights(folder: Path, record: records.Record | None) -> Check:
 def check_checkpoints(folder: Path) -> Check:
     paths = sorted((folder / FOLDER).glob("*.safetensors"))
     wrong = [path.name for path in paths if sha256_of(path)[:DIGITS] != path.stem.rpartition("-")[2]]
-    if not wrong and (note := Checkpoints(folder).load().note):
-        return verdict("checkpoints", [note], "", note)
-    well = f"{len(paths)} files have the sha256 of their names"
+    if not wrong:
+        state = Checkpoints(folder).load()
+        if state.note:
+            return verdict("checkpoints", [state.note], "", state.note)
+        progress = state.facts["progress"]
+        best = progress["best_file"]
+        if best is not None and not (folder / FOLDER / best).is_file():
+            return verdict("checkpoints", [best], "", f"{best}, the best weights, is missing")
+        if [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] != progress["history"]:
+            return verdict("checkpoints", ["metrics.jsonl"], "", "metrics.jsonl is not what the checkpoint remembers")
+    well = f"{len(paths)} files have the sha256 of their names, and metrics.jsonl is what they remember"
     return verdict("checkpoints", wrong, well, f"{len(wrong)} of {len(paths)} files are not what their names say")
 
 

@@ -14,6 +14,7 @@ from neocog.core.events import Events
 if TYPE_CHECKING:
     from neocog.app.checking import Audit
 
+WEAK = 0.8  # share of labels below which a network's doubts say more about itself
 SHOWN = 20  # files of a kind named on screen; --json names them all, the page shows them
 
 PROBLEMS = {
@@ -77,7 +78,7 @@ def check(
     if audit.error is not None:
         raise audit.error
     if max_problems is not None and found["problems"] > max_problems:
-        cause = f"{data} has {found['problems']:,} label conflicts and leaks, and --max-problems is {max_problems:,}"
+        cause = f"{data} has {found['problems']:,} label conflicts or leaks, and --max-problems is {max_problems:,}"
         raise DataError(cause, f"{page} shows them" if page else "repair the data")
 
 
@@ -99,10 +100,12 @@ def show(audit: "Audit", found: dict[str, Any], page: Path | None) -> None:
             line(kind.replace("_", " "), f"{len(groups):,} groups of {what}, such as {first}; each stays in one set")
     if audit.doubts is not None:
         doubts = audit.doubts
-        for_all = "" if doubts.covered == doubts.total else f"; for all: neocog train {audit.config.data} --folds 5"
+        for_all = "" if doubts.covered == doubts.total else "; a run with --folds 5 predicts its training pictures too"
         covered = f"{doubts.covered:,} of {doubts.total:,} pictures"
         agrees = f"the network agrees with {doubts.agreement:.1%} of the labels"
         line("labels", f"{len(doubts.found):,} in doubt; {agrees}, compared for {covered}{for_all}")
+        if doubts.found and doubts.agreement < WEAK:
+            line("warning", "a network that is wrong so often doubts many right labels: train a better one first")
         named("in doubt", [
             f"{files[one.row]}: {one.label} ({one.label_probability:.1%}), rather {one.likely} "
             f"({one.likely_probability:.1%})" for one in doubts.found

@@ -11,6 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from neocog import __version__
+from neocog.cli import started
 from neocog.core.errors import NeocogError, did_you_mean, one_line
 from neocog.core.files import is_full
 
@@ -57,6 +58,7 @@ def build(wanted: str | None) -> typer.Typer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command and leaves with its exit code; an error is one line on stderr."""
+    started.begin()
     arguments = sys.argv[1:] if arguments is None else arguments
     words = [word for word in arguments if not word.startswith("-")]
     wanted = words[0] if words else None

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from neocog.cli.out import JSON, as_json, line
 from neocog.cli.progress import Watch
+from neocog.cli.started import since_start
 from neocog.core.config import TrainConfig, load_config
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
@@ -60,7 +61,7 @@ def train(
     settings["knobs"] = parse_knobs(settings.pop("knobs")) or None
     chosen = load_config(config, {"data": data, **settings})
     if devices > 1:
-        raise typer.Exit(on_devices(devices, chosen, out, used=force or resume != "never"))
+        raise typer.Exit(on_devices(devices, chosen, out, resume, force))
     command = shlex.join(["neocog", *sys.argv[1:]])
     run_and_tell(lambda events: start_run(chosen, out, events, command, resume, force), json)
 
@@ -68,16 +69,16 @@ def train(
 def start_run(config: TrainConfig, out: Path | None, events: Events, command: str, again: Any, force: bool) -> Any:
     from neocog.app.train import start
 
-    return start(config, out, events, command=command, again=again, force=force)
+    return start(config, out, events, command=command, again=again, force=force, spent=since_start())
 
 
-def on_devices(devices: int, config: TrainConfig, out: Path | None, used: bool) -> int:
+def on_devices(devices: int, config: TrainConfig, out: Path | None, again: Any, force: bool) -> int:
     """The same command in several processes, which must know one folder. Returns the exit code."""
     from neocog.app.processes import launch
     from neocog.app.train import folder_for
 
-    folder = folder_for(config, out, used=used)
-    return launch(devices, [*without_devices(sys.argv[1:]), "--out", str(folder)], folder)
+    folder = folder_for(config, out, again=again, force=force)
+    return launch(devices, [*without_devices(sys.argv[1:]), "--out", str(folder)], folder, since_start())
 
 
 def without_devices(words: list[str]) -> list[str]:
@@ -96,7 +97,8 @@ def without_devices(words: list[str]) -> list[str]:
 def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
     """Shows a run while it goes on and its result when it ends."""
     events = Events()
-    others = os.environ.get("RANK", "0") != "0"  # of several processes the first one speaks
+    # Of several processes the first one speaks.
+    others = os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
     with Watch(events, quiet=json or others):
         run = work(events)
     if others:

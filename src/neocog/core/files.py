@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from neocog.core.errors import ResourceError
+from neocog.core.errors import ResourceError, UsageError
 
 # A disk, a quota or a process's limit that is exhausted.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -21,7 +21,13 @@ def write_atomic(path: Path, write: Callable[[Path], object] | bytes | str, need
     temporary file is removed and the old file is untouched. ResourceError, with the bytes needed
     (`needed`, where `write` is a function) and free, where there is no room. A function may return another
     path in the same folder, a name that depends on the content; the path that was written is what comes back.
+    UsageError where the path is a folder, a device or the like, or in no folder; what a link points to is written.
     """
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no ordinary file", "give the name of a file that may be written")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is no folder", "make it first, or give another name")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     if isinstance(write, str):
         write = write.encode("utf-8", "surrogateescape")

@@ -158,6 +158,7 @@ def open_dataset(
         found = list(examine(data, options, threads, None))
         scan = judge(found)
         store = MemoryStore(_in_channels(data.arrays["pixels"], options.channels))
+        scan.near_pairs = near_pairs(scan.kept, store.picture)
         if on_progress:
             on_progress(len(found), len(found))
     else:
@@ -167,8 +168,8 @@ def open_dataset(
             known = _scan_into(cache, data, options, threads, prepare, judge, on_progress)
         scan = judge(known[0])
         flat = known[1].with_channels(options.channels)
+        scan.near_pairs = near_pairs(scan.kept, flat.picture)  # before memory is taken for the pixels
         store = (flat.in_memory() if resident else None) or flat
-    scan.near_pairs = near_pairs(scan.kept, store.picture)
     try:
         groups, sets = _divide(scan, pattern, val_fraction, test_fraction, seed)
     except DataError as error:

@@ -50,7 +50,8 @@ class Budget:
 
     def __post_init__(self) -> None:
         self.started = self.planned = self.clock()
-        self._taken = self._expected = REPLAN_SHARE * self.seconds  # the measurement counts for so much experience
+        # The measurement counts for so much experience.
+        self._taken = self._expected = REPLAN_SHARE * max(self.seconds, 1e-3)
         self._mark = 0, self.started
 
     @property

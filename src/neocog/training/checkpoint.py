@@ -111,7 +111,10 @@ class Checkpoints:
             pointer = json.loads(self.pointer.read_bytes())
             if pointer["format"] > FORMAT:
                 raise _newer(self.pointer)
-            return [{"file": str(one["file"]), "best": one["best"]} for one in pointer["states"]]
+            states = [{"file": one["file"], "best": one["best"]} for one in pointer["states"]]
+            if not all(_is_name(name) for one in states for name in (one["file"], one["best"] or one["file"])):
+                raise ValueError("it names what is no checkpoint")
+            return states
         except ModelFileError:
             raise
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -150,6 +153,10 @@ class Checkpoints:
                 return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, ValueError) as error:
             raise ModelFileError(f"{path} is no checkpoint ({error})", "give the folder of a neocog run") from None
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).name == value and value.startswith(("state-", "best-"))
 
 
 def _newer(path: Path) -> ModelFileError:

@@ -68,6 +68,7 @@ class Trainer:
         self.average = WeightAverage(network, recipe.ema) if recipe.ema is not None else None
         self.progress = Progress(planned=(recipe.epochs or 0) * len(loader))
         self._together: tuple[list[bool], nn.Module] = [], network
+        self.replanned = False  # whether a restored run is to have another length than it was started with
         self._stop_signal = 0
 
     def stop(self, signal_number: int) -> None:
@@ -78,7 +79,8 @@ class Trainer:
         """Trains to the end and returns the best weights (by validation; the last ones without it), of all processes
         the same."""
         if self.budget is not None:
-            self._plan(self.budget.plan(self.progress.done))
+            over = self.progress.done > 0 and self.budget.is_over()
+            self._plan(self.progress.done if over else self.budget.plan(self.progress.done))
         self.events.emit("run_started", progress=self.progress, batches=len(self.loader))
         while not self.finished():
             self._epoch()
@@ -329,8 +331,12 @@ class Trainer:
         found = self.checkpoints.load(fall_back=fall_back)
         state.compare(found, self.identity, self.checkpoints.pointer)
         self.progress = state.restore(found, self.network, self.optimizer, self.average, self.checkpoints.pointer)
+        if self.progress.best_file is not None:
+            self.checkpoints.load_best(self.progress.best_file)  # whether it is whole, before hours are spent
         if self.recipe.epochs is not None:
-            self.progress.planned = self.recipe.epochs * len(self.loader)
+            planned = self.recipe.epochs * len(self.loader)
+            self.replanned = planned != self.progress.planned
+            self.progress.planned = planned
         return found.note
 
     def autocast(self) -> AbstractContextManager[object]:
