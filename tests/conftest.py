@@ -47,6 +47,7 @@ def _surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for scheme in ("http", "https"):
             patch.setenv(f"{scheme}_proxy", "http://{}:{}".format(*NOWHERE))
         patch.setenv("no_proxy", "127.0.0.1,localhost,::1")
+        patch.delenv("COLUMNS", raising=False)  # how wide a table is printed; several workers at once set it
         yield
 
 

@@ -33,11 +33,16 @@ class Killer:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
-    def run(self, *words: object, kill: int = 0, after: float = 0.0, again_after: float | None = None) -> End:
-        """`neocog words...`, which gets the signal `kill` after so many seconds, and again after some more."""
+    def run(
+        self, *words: object, kill: int = 0, when: Path | None = None, after: float = 0.0,
+        again_after: float | None = None,
+    ) -> End:  # fmt: skip
+        """`neocog words...`, which gets the signal `kill` so many seconds after it began, or after the file `when` was
+        there, and again after some more."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"words": [str(word) for word in words], "kill": kill, "after": after, "again": again_after}
+        order = {"words": [str(word) for word in words], "kill": kill, "after": after, "again": again_after,
+                 "when": when and str(when)}  # fmt: skip
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return End(*json.loads(self._process.stdout.readline()))
@@ -71,6 +76,8 @@ def attend(order: dict[str, Any]) -> End:
         except SystemExit as end:
             sys.stderr.flush()
             os._exit(int(end.code or 0))
+    while order["when"] and not os.path.exists(order["when"]):
+        time.sleep(0.001)
     for pause in (order["after"], order["again"]):
         if order["kill"] and pause is not None:
             time.sleep(pause)

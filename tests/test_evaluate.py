@@ -13,7 +13,7 @@ from torch import nn
 
 from neocog import evaluate
 from neocog.core.cells import from_cell, to_cell
-from neocog.core.errors import DataError, DivergedError
+from neocog.core.errors import DataError, DivergedError, ResourceError
 from neocog.evaluate import Predictions, predict, stream, summarise
 
 HOSTILE = [
@@ -120,7 +120,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Predictions, "_lines", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ResourceError, match="No space"):
         make(seed=1).write(path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -117,13 +117,13 @@ def test_killed_again_and_again(
 def test_a_second_signal_is_not_held_back(
     killer: Killer, pictures: Path, tmp_path: Path, whole: tuple[str, dict[str, Any], float]
 ) -> None:
-    network, expected, seconds = whole
+    network, expected, _ = whole
     if network != "batch norm":
         pytest.skip("one network is enough")
     for number, code in ((signal.SIGTERM, -15), (signal.SIGHUP, 129)):
         run = tmp_path / str(number)
         again = 0.001 if number == signal.SIGTERM else None
-        end = killer.run(*command(pictures, run, network), kill=number, after=seconds * 0.6, again_after=again)
+        end = killer.run(*command(pictures, run, network), kill=number, when=run / "checkpoint.json", again_after=again)
         assert end.code in (code, 128 + number), end
         if end.code > 0:
             assert "everything is saved" in end.err
@@ -139,9 +139,9 @@ def test_two_processes_cannot_hold_one_run(
     from neocog.app.folder import held, started
     from neocog.core.errors import ResourceError
 
-    network, expected, seconds = whole
+    network, expected, _ = whole
     run = tmp_path / "run"
-    assert killer.run(*command(pictures, run, network), kill=9, after=seconds * 0.7).code == -9
+    assert killer.run(*command(pictures, run, network), kill=9, when=run / "checkpoint.json").code == -9
     assert (run / "lock").is_file()  # of the dead process
     with held(run):
         owner = json.loads((run / "lock").read_text())
