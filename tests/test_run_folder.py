@@ -254,3 +254,14 @@ def test_a_time_budget_that_is_over_ends_the_run(place: Path, neocog: Command) -
 def test_half_of_torchrun_s_variables(place: Path, neocog: Command, monkeypatch: pytest.MonkeyPatch, size: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", size)
     one_line_error(neocog("train", "data", *SMALL, "--out", "new"), 2, "WORLD_SIZE is", "torchrun")
+
+
+@pytest.mark.row(38, "with `--force`, the old run stays where the new one would not find room")
+def test_force_asks_for_room_before_the_old_run_goes(
+    place: Path, neocog: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(place / "run")
+    usage = shutil.disk_usage(place)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))
+    one_line_error(neocog("train", "data", *SMALL, "--out", "run", "--force"), 6, "are free")
+    assert contents(place / "run") == before

@@ -76,6 +76,11 @@ def is_own(path: Path) -> bool:
     return path.name in OWN or path.name.endswith(".tmp")
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files in it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def check_space(folder: Path, needed: int) -> None:
     """ResourceError where `needed` bytes are not free."""
     free = shutil.disk_usage(folder).free

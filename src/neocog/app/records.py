@@ -53,7 +53,7 @@ class Record:
     command: str
     seed: int
     manifest: str
-    config: str
+    config: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     sittings: list[Sitting] = field(default_factory=list)
     exact: bool = True

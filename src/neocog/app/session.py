@@ -68,8 +68,6 @@ class Session:
     preprocessing: Preprocessing
     machine: Machine
     world: World
-    loader: Loader
-    regime: Regime
     trainer: Trainer
     events: Events
 
@@ -195,12 +193,8 @@ def prepare(
             seconds(config.time), time.monotonic() - began, pace, each * validation.rounds, each * kept.rounds,
             report, len(loader), config.epochs and config.epochs * len(loader),
         )  # fmt: skip
-        if budget.is_over() and not resumed:
-            least = budget.gone() + budget.ending + budget.validation + pace.later
-            raise UsageError(
-                f"{config.time} are not enough: {duration(least)} go for reading the pictures, one step, the "
-                "evaluation and the report", "give a longer --time, or --epochs instead",
-            )  # fmt: skip
+        if not resumed:
+            refuse_too_little(config, budget)
     recipe = settings.make_recipe(config, bf16=machine.bf16)
 
     def validate(network: nn.Module) -> dict[str, float] | None:
@@ -219,9 +213,17 @@ def prepare(
         loaded.network, task, loader, regime, recipe, folder=folder, validate=validate, events=events, world=world,
         budget=budget, identity=identity_of(config, dataset), names=dataset.files,
     )  # fmt: skip
-    return Session(
-        config, folder, dataset, loaded, knobs, preprocessing, machine, world, loader, regime, trainer, events
-    )
+    return Session(config, folder, dataset, loaded, knobs, preprocessing, machine, world, trainer, events)
+
+
+def refuse_too_little(config: TrainConfig, budget: Budget) -> None:
+    """UsageError where not even one step fits into the time."""
+    if budget.is_over():
+        least = budget.gone() + budget.ending + budget.validation + budget.pace.later
+        raise UsageError(
+            f"{config.time} are not enough: {duration(least)} go for reading the pictures, one step, the evaluation "
+            "and the report", "give a longer --time, or --epochs instead",
+        )  # fmt: skip
 
 
 def identity_of(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:

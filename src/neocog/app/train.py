@@ -167,10 +167,7 @@ def _resume(
                 session.note("warning", note)
             if changed:
                 session.note("warning", f"{'; '.join(changed)}: the result will not be exactly that of one sitting")
-            config_file = config_of(session)
-            record.config = hashlib.sha256(config_file).hexdigest()
-            record.write(folder)
-            write_atomic(folder / run_folder.MARK, config_file)
+            write_record(session, record)
         return session.run(record)
 
 
@@ -202,21 +199,24 @@ def _begin(session: Session, command: str, force: bool) -> str:
     """What was found, how it was split, what was decided and by whom it is done, before the first step."""
     data, folder = session.dataset, session.folder
     if force:
+        # Asked before the old run goes: with its room, is there enough for the new one?
+        run_folder.check_space(folder, session.space() - run_folder.size(folder))
         run_folder.empty(folder)
-    run_folder.check_space(folder, session.space())
+    else:
+        run_folder.check_space(folder, session.space())
     write_atomic(folder / "scan.json", data.scan.to_json())
     write_split(folder / "split.csv", data.split_rows())
-    config_file = config_of(session)
-    digest = hashlib.sha256(config_file).hexdigest()
-    manifest = records.manifest_of(folder)
-    record = records.Record(command, session.config.seed, manifest, digest, records.versions())
+    record = records.Record(command, session.config.seed, records.manifest_of(folder), versions=records.versions())
     record.sit_down(session.machine, session.world, 0)
-    record.write(folder)
-    write_atomic(folder / run_folder.MARK, config_file)
+    write_record(session, record)
     session.note("run", str(folder))
     return record.to_json()
 
 
-def config_of(session: Session) -> bytes:
+def write_record(session: Session, record: records.Record) -> None:
+    """run.json, then config.toml, whose hash it holds and which makes the folder one of a run."""
     comment = f"neocog {neocog.__version__}; replay with: neocog train --config {session.folder}/config.toml"
-    return session.config.to_toml(comment).encode("utf-8", "surrogateescape")
+    settings = session.config.to_toml(comment).encode("utf-8", "surrogateescape")
+    record.config = hashlib.sha256(settings).hexdigest()
+    record.write(session.folder)
+    write_atomic(session.folder / run_folder.MARK, settings)

@@ -31,7 +31,7 @@ from neocog.data.threads import ordered_map
 from neocog.evaluate import Predictions, predict, summarise
 from neocog.evaluate.folds import join
 from neocog.export.bundle import WEIGHTS, read_card
-from neocog.training.checkpoint import DIGITS, FOLDER, Checkpoints
+from neocog.training.checkpoint import FOLDER, Checkpoints
 
 Verdict = Literal["ok", "failed", "skipped"]
 DATA_CHANGED, DAMAGED = DataError.exit_code, ModelFileError.exit_code
@@ -187,9 +187,10 @@ def check_weights(folder: Path, record: records.Record | None) -> Check:
 
 def check_checkpoints(folder: Path) -> Check:
     paths = sorted((folder / FOLDER).glob("*.safetensors"))
-    wrong = [path.name for path in paths if sha256_of(path)[:DIGITS] != path.stem.rpartition("-")[2]]
+    states = Checkpoints(folder)
+    wrong = [path.name for path in paths if not is_whole(states, path.name)]
     if not wrong:
-        state = Checkpoints(folder).load()
+        state = states.load()
         if state.note:
             return verdict("checkpoints", [state.note], "", state.note)
         progress = state.facts["progress"]
@@ -200,6 +201,14 @@ def check_checkpoints(folder: Path) -> Check:
             return verdict("checkpoints", ["metrics.jsonl"], "", "metrics.jsonl is not what the checkpoint remembers")
     well = f"{len(paths)} files have the sha256 of their names, and metrics.jsonl is what they remember"
     return verdict("checkpoints", wrong, well, f"{len(wrong)} of {len(paths)} files are not what their names say")
+
+
+def is_whole(states: Checkpoints, name: str) -> bool:
+    try:
+        states.check(name)
+    except ModelFileError:
+        return False
+    return True
 
 
 def check_predictions(folder: Path) -> Check:

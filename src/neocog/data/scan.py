@@ -119,12 +119,6 @@ class Scan:
         both = (self.duplicates, self.near)
         return sum(len(found.across_classes) + len(found.across_splits) for found in both)
 
-    @property
-    def same_size(self) -> tuple[int, int] | None:
-        """(height, width) where all pictures share it."""
-        sizes = {(kept.height, kept.width) for kept in self.kept}
-        return sizes.pop() if len(sizes) == 1 else None
-
     def to_json(self) -> str:
         """Every exclusion, all counts, and the first of each kind of finding. Pure ASCII, so file names that are no
         valid Unicode survive."""

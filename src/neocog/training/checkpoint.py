@@ -137,14 +137,18 @@ class Checkpoints:
             hint = f"make room, then `neocog resume {self.folder.parent}`; the previous checkpoint is intact"
             raise ResourceError(error.cause, hint) from error
 
-    def _read(self, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    def check(self, name: str) -> None:
         """ModelFileError where the file is not exactly what was written under its name."""
+        path = self.folder / name
         if not path.is_file():
             raise ModelFileError(f"{path} does not exist", "train again, or restore it from a copy")
         if sha256_of(path)[:DIGITS] != path.stem.rpartition("-")[2]:
             found = f"{path.stat().st_size:,} bytes"
             raise ModelFileError(f"{path} is damaged: {found} that are not those its name is the sha256 of",
                                  "train again, or restore it from a copy")  # fmt: skip
+
+    def _read(self, path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+        self.check(path.name)
         try:
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}

@@ -165,7 +165,7 @@ class Trainer:
         return words
 
     def _exchange(self, batch: Batch, step: Step, correct: float, save: bool) -> "Words":
-        """What all processes must know of this step; signals, plans and the time to save are the first one's."""
+        """What all processes must know of this step; the plan and the time to save are the first one's."""
         plan = 0
         if self.budget is not None and self.world.first:
             self.budget.took(self.progress.done)
@@ -332,7 +332,7 @@ class Trainer:
         state.compare(found, self.identity, self.checkpoints.pointer)
         self.progress = state.restore(found, self.network, self.optimizer, self.average, self.checkpoints.pointer)
         if self.progress.best_file is not None:
-            self.checkpoints.load_best(self.progress.best_file)  # whether it is whole, before hours are spent
+            self.checkpoints.check(self.progress.best_file)  # before hours are spent
         if self.recipe.epochs is not None:
             planned = self.recipe.epochs * len(self.loader)
             self.replanned = planned != self.progress.planned
