@@ -14,19 +14,13 @@ import pytest
 from PIL import Image
 
 from command import Command, one_line_error
+from drawn import colours
 
 
 @pytest.fixture
 def shapes(tmp_path: Path) -> Path:
     """Three classes of 16 x 16 colour pictures that a small network tells apart in an epoch or two."""
-    draw = np.random.default_rng(0)
-    for number, name in enumerate(("blue", "green", "red")):
-        (tmp_path / "shapes" / name).mkdir(parents=True)
-        for i in range(14):
-            pixels = draw.integers(0, 90, (16, 16, 3), np.uint8)
-            pixels[..., 2 - number] += 120
-            Image.fromarray(pixels).save(tmp_path / "shapes" / name / f"{i:02}.png")
-    return tmp_path / "shapes"
+    return colours(tmp_path / "shapes", 14)
 
 
 SMALL = ("--model", "mnist_fcn", "--epochs", 2, "--batch-size", 8, "--lr", 0.02)

@@ -5,12 +5,11 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from command import Command, one_line_error
+from drawn import steps
 from neocog.app import session
 from neocog.core.errors import DivergedError
 from neocog.tasks.classification import Classification
@@ -24,13 +23,7 @@ SMALL = ("--model", "lenet5", "--image-size", 32, "--batch-size", 8, "--device",
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    draw = np.random.default_rng(0)
-    for label in range(2):
-        (tmp_path / "pictures" / f"class{label}").mkdir(parents=True)
-        for i in range(20):
-            pixels = draw.integers(0, 155, (32, 32)) + 100 * label
-            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "pictures" / f"class{label}" / f"{i}.png")
-    return tmp_path / "pictures"
+    return steps(tmp_path / "pictures", {"class0": 20, "class1": 20}, shape=(32, 32), noise=155, step=100)
 
 
 @pytest.mark.row(43, "stops within the step, code 5; `diverged.json` names the pictures, the last checkpoint stays")

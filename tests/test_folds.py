@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 import neocog
 from command import Command, one_line_error
+from drawn import colours
 from neocog.app import folding
 from neocog.app.folds import Folds
 from neocog.app.train import resume
@@ -37,14 +37,7 @@ QUICK: dict[str, Any] = {"model": "mnist_fcn", "epochs": 2, "batch_size": 8, "lr
 
 
 def paint(folder: Path, n: int = 8, seed: int = 0) -> Path:
-    draw = np.random.default_rng(seed)
-    for number, name in enumerate(NAMES):
-        (folder / name).mkdir(parents=True)
-        for i in range(n):
-            pixels = draw.integers(0, 200, (16, 16, 3), np.uint8)
-            pixels[..., 2 - number] += 20
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
+    return colours(folder, n, names=NAMES, noise=200, tint=20, seed=seed)
 
 
 def kept(label: str, sha: str) -> Kept:

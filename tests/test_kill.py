@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from drawn import steps
 from killer import Killer
 from neocog.core.files import sha256_of
 
@@ -38,13 +37,7 @@ def killer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kill") / "pictures"
-    draw = np.random.default_rng(0)
-    for label in range(3):
-        (folder / f"class{label}").mkdir(parents=True)
-        for i in range(24):
-            pixels = draw.integers(0, 120, (16, 16, 3)) + 45 * label
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"class{label}" / f"{i}.png")
-    return folder
+    return steps(folder, {f"class{label}": 24 for label in range(3)})
 
 
 def command(pictures: Path, run: Path, network: str, threads: int = 1) -> tuple[object, ...]:

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import neocog as package
 from command import Command, one_line_error
+from drawn import colours
 from neocog.app import folder as run_folder
 from neocog.app import records
 from neocog.app.train import resume
@@ -31,13 +30,7 @@ QUICK: dict[str, Any] = {"model": "mnist_fcn", "epochs": 3, "batch_size": 8, "de
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`data` and a finished `run` of one epoch."""
     place = tmp_path_factory.mktemp("run folder")
-    draw = np.random.default_rng(0)
-    for number, name in enumerate(("blue", "green", "red")):
-        (place / "data" / name).mkdir(parents=True)
-        for i in range(8):
-            pixels = draw.integers(0, 200, (16, 16, 3), np.uint8)
-            pixels[..., 2 - number] += 20
-            Image.fromarray(pixels).save(place / "data" / name / f"{i:02}.png")
+    colours(place / "data", 8, noise=200, tint=20)
     package.train(place / "data", out=place / "run", **(QUICK | {"epochs": 1}))
     return place
 

@@ -7,35 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import neocog as package
 from command import Command, one_line_error
+from drawn import colours
 from neocog.app import verifying
 from neocog.app.verifying import DAMAGED, DATA_CHANGED, Check, exit_code, verify
 from neocog.core.errors import UsageError
 from neocog.core.files import sha256_of
 
 
-def paint(folder: Path, n: int = 8) -> Path:
-    draw = np.random.default_rng(0)
-    for number, name in enumerate(("blue", "green", "red")):
-        (folder / name).mkdir(parents=True)
-        for i in range(n):
-            pixels = draw.integers(0, 90, (16, 16, 3), np.uint8)
-            pixels[..., 2 - number] += 120
-            Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
-    return folder
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data` and a finished `run`."""
     place = tmp_path_factory.mktemp("verify")
-    paint(place / "data")
+    colours(place / "data", 8)
     package.train(place / "data", "mnist_fcn", epochs=2, batch_size=8, lr=0.02, device="cpu", out=place / "run")
     return place
 
@@ -89,7 +77,7 @@ def test_pictures_that_changed_went_or_came_are_named(place: Path, neocog: Comma
 
 
 def test_a_picture_that_was_excluded_is_not_new(tmp_path: Path) -> None:
-    (paint(tmp_path / "data") / "red" / "text.png").write_text("no picture")
+    (colours(tmp_path / "data", 8) / "red" / "text.png").write_text("no picture")
     package.train(tmp_path / "data", "mnist_fcn", epochs=1, batch_size=8, max_excluded=0.1, out=tmp_path / "run")
     assert not failed(tmp_path)
 
@@ -205,7 +193,7 @@ def test_other_conditions_are_named_and_allow_a_little(place: Path, monkeypatch:
 
 
 def test_folds_are_verified_one_by_one_and_together(tmp_path: Path) -> None:
-    paint(tmp_path / "data", 4)
+    colours(tmp_path / "data", 4)
     package.train(tmp_path / "data", "mnist_fcn", epochs=1, batch_size=8, folds=2, out=tmp_path / "run")
     found = verify(tmp_path / "run")
     assert {check.verdict for check in found} == {"ok"}
