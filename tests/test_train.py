@@ -22,7 +22,7 @@ from neocog.training.contracts import Recipe
 from neocog.training.loop import Trainer
 from neocog.training.optimizer import make_optimizer, parameter_groups
 from neocog.training.schedule import Schedule
-from neocog.transfer.regimes import Full, Probe, Scratch
+from neocog.transfer.regimes import FineTune, Probe, Scratch
 
 
 class Tiny(Network):
@@ -161,7 +161,7 @@ def test_frozen_is_frozen(tmp_path: Path) -> None:
 @pytest.mark.parametrize("batch_statistics", [False, True])
 def test_full_trains_the_head_first_then_everything(tmp_path: Path, batch_statistics: bool) -> None:
     events = Events()
-    made = trainer(tmp_path, regime=Full(2, 0.1, batch_statistics), events=events)
+    made = trainer(tmp_path, regime=FineTune(2, 0.1, batch_statistics), events=events)
     start = copy_of(made.network.state_dict())
     snapshots = []
     events.on("epoch_ended", lambda **_: snapshots.append(copy_of(made.network.state_dict())))
@@ -172,9 +172,9 @@ def test_full_trains_the_head_first_then_everything(tmp_path: Path, batch_statis
     moved = {name for name in backbone if not torch.equal(start[name], snapshots[3][name])}
     statistics = {name for name in backbone if "running_" in name or "num_batches" in name}
     assert moved == (set(backbone) if batch_statistics else set(backbone) - statistics)
-    assert Full(2, 0.1).rate("backbone", 2.5) == pytest.approx(0.05)
-    assert Full(2, 0.1).rate("backbone", 9.0) == pytest.approx(0.1)
-    assert [Full(2, 0.1).rate("head", epoch) for epoch in (0.5, 2.0, 2.1)] == [1.0, 1.0, 0.1]
+    assert FineTune(2, 0.1).rate("0", 2.5) == pytest.approx(0.05)
+    assert FineTune(2, 0.1).rate("0", 9.0) == pytest.approx(0.1)
+    assert [FineTune(2, 0.1).rate("head", epoch) for epoch in (0.5, 2.0, 2.1)] == [1.0, 1.0, 0.1]
 
 
 def test_accumulating_equals_a_larger_batch(tmp_path: Path) -> None:

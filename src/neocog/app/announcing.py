@@ -18,10 +18,8 @@ Note = tuple[str, str]  # label, text
 
 
 def describe(
-    config: TrainConfig, dataset: Dataset, loaded: Loaded, preprocessing: Preprocessing, machine: Machine, world: World,
-    pace: Pace, budget: Budget | None, batches: int,
-) -> Iterator[Note]:  # fmt: skip
-    """`batches`: of an epoch."""
+    config: TrainConfig, dataset: Dataset, loaded: Loaded, preprocessing: Preprocessing, machine: Machine, world: World
+) -> Iterator[Note]:
     sizes = ", ".join(f"{name} {len(dataset.rows(name)):,}" for name in ("train", "val", "test"))
     excluded = len(dataset.scan.excluded)
     colour = "grey" if dataset.channels == 1 else "colour"
@@ -44,8 +42,8 @@ def describe(
     for remark in loaded.notes:
         yield "weights", remark
     yield "machine", machine.describe() + describe_world(config, world)
-    yield from describe_memory(config, loaded, shape, machine, world)
-    yield from describe_length(config, pace, budget, batches)
+    if config.regime != "features":  # which takes no steps through the network
+        yield from describe_memory(config, loaded, shape, machine, world)
 
 
 def describe_world(config: TrainConfig, world: World) -> str:
@@ -74,7 +72,7 @@ def describe_memory(
 
 
 def describe_length(config: TrainConfig, pace: Pace, budget: Budget | None, batches: int) -> Iterator[Note]:
-    """How long the run will be, and what was measured to say so."""
+    """How long the run will be, and what was measured to say so. `batches`: of an epoch."""
     how = f"{config.optimizer}, rate {config.lr:g} {config.schedule}, augmentation {config.augment}"
     if budget is not None:
         planned = budget.plan(0)
@@ -122,7 +120,9 @@ def size(value: float) -> str:
 
 
 def duration(value: float) -> str:
-    """Seconds for people: 1.3 s, 42 s, 3 min, 2.5 h."""
+    """Seconds for people: 12 ms, 1.3 s, 42 s, 3 min, 2.5 h."""
+    if value < 0.0995:
+        return f"{1000 * value:.0f} ms"
     if value < 100:
         return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
     return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"

@@ -1,6 +1,7 @@
 """The parts of a run, each built from its settings."""
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from neocog.app.zoo import Loaded, load_model
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
+from neocog.core.head import HeadSpec
 from neocog.core.registry import Entry, lookup
 from neocog.core.spec import Preprocessing
 from neocog.data.augment import Augment
@@ -19,6 +21,8 @@ from neocog.data.loader import Loader
 from neocog.layers.init import initialise
 from neocog.tasks.classification import Classification, Loss, balanced_weights
 from neocog.training.world import World
+from neocog.transfer.heads import attach, width_of
+from neocog.transfer.regimes import classifier_of
 
 EVALUATION_BATCH = 64
 # What the data or a setting of its own decides.
@@ -45,23 +49,45 @@ def knobs_of(config: TrainConfig, entry: Entry, size: int) -> dict[str, Any]:
     return knobs
 
 
-def build_network(config: TrainConfig, num_classes: int, channels: int, size: int) -> tuple[Loaded, dict[str, Any]]:
-    """The network with its starting weights, and the knobs it was built with."""
+def build_network(config: TrainConfig, dataset: Dataset, size: int) -> Loaded:
+    """The network with its starting weights and the head that the settings ask for."""
     entry = lookup(config.model)
     if len(entry.spec.input_shape) != 3:
         raise UsageError(f"{entry.spec.name} takes vectors, not pictures", "`neocog models` shows each network's input")
     knobs = knobs_of(config, entry, size)
     torch.manual_seed(config.seed)
     loaded = load_model(
-        config.model, weights=config.weights, num_classes=num_classes, in_channels=channels, knobs=knobs
-    )
+        config.model, weights=config.weights, num_classes=len(dataset.classes), in_channels=dataset.channels,
+        knobs=knobs,
+    )  # fmt: skip
     network = loaded.network
     check_size(entry.spec.name, network, size)
     if config.init != "paper":
         if config.weights is not None:
             raise UsageError("--init is for networks that start from nothing", "leave --init or --weights out")
         initialise(network, config.init)
-    return loaded, loaded.knobs  # those of the weights as well
+    return with_head(config, loaded, len(dataset.rows("train")) * max(config.views or 0, 1))
+
+
+def with_head(config: TrainConfig, loaded: Loaded, pictures: int) -> Loaded:
+    """The network with the head that the settings ask for. Embeddings are vectors: where the network's own classifier
+    reads maps, regime features puts a linear one on their mean. `pictures`: rows that knn compares with."""
+    network = loaded.network
+    stage = config.stage
+    own = config.head == "linear" or (config.head == "svm" and loaded.head is None)
+    if stage is None and not width_of(classifier_of(network)) and (config.regime == "features" or not own):
+        stage = list(dict(network.stages.named_children()))[-1] if len(network.stages) else None
+    if stage is None and own:
+        return loaded
+    kind = "linear" if config.head == "svm" else config.head
+    spec = HeadSpec(
+        kind=kind, stage=stage or (loaded.head.stage if loaded.head else None),
+        hidden=config.hidden if kind == "mlp" else None,
+        pictures=pictures if kind == "knn" else None,
+    )  # fmt: skip
+    attach(network, spec)
+    where = f"on the mean of {spec.stage}" if spec.stage else "in the place of the network's own"
+    return replace(loaded, head=spec, notes=[*loaded.notes, f"{config.head} classifier {where}"])
 
 
 def check_size(name: str, network: Network, size: int, option: str = "--image-size {}") -> None:

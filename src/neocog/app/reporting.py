@@ -37,7 +37,20 @@ PAIRS, EXAMPLES = 6, 4
 REGIMES = {
     "scratch": "Every weight was learned from these pictures alone.",
     "probe": "Only the new classifier was learned; the pretrained backbone stayed frozen, batch norm included.",
+    "partial": "The new classifier was learned first, then the last {stages} stages as well, at a smaller rate; the "
+    "others stayed frozen, batch norm included.",
     "full": "The new classifier was learned first, then everything together at a smaller rate.",
+    "gradual": "The new classifier was learned first, then one stage more after the other, at a smaller rate.",
+}
+FEATURES = {
+    head: f"The pretrained network stayed as it was and embedded {{views}} training pictures once; {what} on these."
+    for head, what in (
+        ("linear", "a linear classifier was learned"),
+        ("mlp", "a classifier with a hidden layer was learned"),
+        ("svm", "a linear support vector machine was fitted"),
+        ("knn", "a picture is given the class of its nearest"),
+        ("prototype", "a picture is given the class whose mean is nearest, based"),
+    )
 }
 
 
@@ -73,9 +86,12 @@ def make_report(session: "Session", record: Record) -> report.Report:
 def done_by(session: "Session") -> str:
     """What was learned, in one sentence."""
     config, trainer = session.config, session.trainer
-    if config.regime == "full" and trainer.progress.done <= config.head_epochs * len(trainer.loader):
+    later = config.regime in ("partial", "full", "gradual")
+    if later and trainer.progress.done <= config.head_epochs * len(trainer.loader):
         return "Only the new classifier was learned: the run ended before the rest of the network began to."
-    return REGIMES[config.regime]
+    if config.regime == "features":
+        return FEATURES[config.head].format(views=f"{config.views} augmented views of each" if config.views else "the")
+    return REGIMES[config.regime].format(stages=config.unfreeze)
 
 
 def data_facts(session: "Session") -> report.DataFacts:
@@ -109,7 +125,9 @@ def network_facts(session: "Session") -> report.NetworkFacts:
     network, pre, spec = session.loaded.network, session.preprocessing, lookup(session.config.model).spec
     shape = (network.in_channels, pre.size, pre.size)
     total = cost(network, shape)
-    learned = sum(p.numel() for _, parameters in session.trainer.regime.parts(network) for p in parameters)
+    learned = sum(
+        p.numel() for _, parameters in session.trainer.regime.parts(session.trainer.network) for p in parameters
+    )
     mean, std = (", ".join(f"{v:.3f}" for v in values) for values in (pre.mean, pre.std))
     return report.NetworkFacts(
         name=spec.name,
@@ -181,7 +199,7 @@ def evaluation(session: "Session", predictions: Predictions, split: str) -> repo
 def training_facts(session: "Session", history: list[dict[str, Any]], record: Record) -> report.TrainingFacts:
     machine = session.machine
     # While only the head learns, pictures pass faster; what counts is the rest.
-    head = session.config.head_epochs if session.config.regime == "full" else 0
+    head = session.config.head_epochs if session.config.regime in ("partial", "full", "gradual") else 0
     rates = [row["images_per_second"] for row in history[head:] or history]
     return report.TrainingFacts(
         seconds=session.trainer.progress.seconds,

@@ -1,33 +1,33 @@
 """One run, decided and built, then carried out: train, evaluate, keep, report."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import neocog
-from neocog import metrics
 from neocog.app import records, settings
-from neocog.app.announcing import describe, duration, rounded, size
+from neocog.app.announcing import describe, describe_length, duration, rounded, size
 from neocog.app.building import (
     build_network,
     choose_loss,
     choose_preprocessing,
     evaluation_loader,
     make_task,
-    training_loader,
 )
-from neocog.app.costing import StepMemory
+from neocog.app.costing import LATE, StepMemory
+from neocog.app.embedding import stacked
+from neocog.app.learning import Learner, from_embeddings, from_pictures
 from neocog.app.machine import Machine, available_memory, choose_machine
 from neocog.app.processes import predict_together, threads_of
 from neocog.app.reporting import write_report
 from neocog.app.run import Run
 from neocog.app.zoo import Loaded, preprocessing_of
-from neocog.core.config import TrainConfig, seconds
+from neocog.core.config import CLOSED, TrainConfig, seconds
 from neocog.core.contracts import Network
 from neocog.core.errors import ResourceError, UsageError
 from neocog.core.events import Events
@@ -37,15 +37,15 @@ from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions
 from neocog.data.folds import divide
-from neocog.data.loader import Loader
 from neocog.evaluate import Predictions, summarise
 from neocog.export.bundle import ModelCard, write_bundle
 from neocog.tasks.classification import Classification
 from neocog.training.budget import Budget, Pace
-from neocog.training.contracts import Regime
 from neocog.training.loop import Trainer
 from neocog.training.timing import seconds_per_batch, seconds_per_evaluation
 from neocog.training.world import World, like
+from neocog.transfer.fit import Fit
+from neocog.transfer.regimes import FineTune, classifier_of
 
 REPORT_SECONDS = 2.0  # for the bundle and the page
 CELL_SECONDS = 1e-6  # for a number of predictions.csv
@@ -64,11 +64,10 @@ class Session:
     folder: Path
     dataset: Dataset
     loaded: Loaded
-    knobs: dict[str, Any]
     preprocessing: Preprocessing
     machine: Machine
     world: World
-    trainer: Trainer
+    trainer: Trainer | Fit
     events: Events
 
     def run(self, record: records.Record) -> Run:
@@ -88,22 +87,20 @@ class Session:
     def _run(self, record: records.Record) -> None:
         self.events.emit("training", trainer=self.trainer)
         best = self.trainer.fit()
-        network = self.loaded.network
-        network.load_state_dict({name: like(best[name], value) for name, value in network.state_dict().items()})
-        predictions = self.evaluate(network)
+        learner = self.trainer.network  # the network, or the head that is a part of it
+        learner.load_state_dict({name: like(best[name], value) for name, value in learner.state_dict().items()})
+        predictions = self.evaluate(self.loaded.network)
         self.world.alone(lambda: self.keep(record, best, predictions))
 
     def keep(self, record: records.Record, best: dict[str, torch.Tensor], predictions: Predictions) -> None:
         """Writes what the run is remembered by."""
         if self.config.shard and self.world.size > 1:
-            undivided, _ = build_network(
-                self.config, len(self.dataset.classes), self.dataset.channels, self.preprocessing.size
-            )
+            undivided = build_network(self.config, self.dataset, self.preprocessing.size)
             undivided.network.load_state_dict(best)
             self.machine.place(undivided.network)
             self.loaded = undivided
         predictions.write(self.folder / "predictions.csv")
-        write_bundle(self.folder / "model", best, self.card())
+        write_bundle(self.folder / "model", self.loaded.network.state_dict(), self.card())
         record.weights = sha256_of(self.folder / "model" / "model.safetensors")
         record.results = {name: summarise(predictions.of(name)) for name in dict.fromkeys(predictions.split)}
         write_report(self, record)
@@ -127,10 +124,11 @@ class Session:
     def space(self) -> int:
         """Bytes that the run's folder will need: two states and a third while it is written, the best weights of
         each, the model. A state holds the weights, their average and what the optimizer remembers of each weight."""
-        weights: int = sum(value.nbytes for value in self.loaded.network.state_dict().values())
+        model: int = sum(value.nbytes for value in self.loaded.network.state_dict().values())
+        weights: int = sum(value.nbytes for value in self.trainer.network.state_dict().values())
         moments = {"sgd": self.config.momentum > 0, "adam": 2, "adamw": 2, "rmsprop": 2}[self.config.optimizer]
         state = weights * (1 + moments + (self.config.ema is not None))
-        return 3 * state + 4 * weights + 1_000_000
+        return 3 * state + 2 * weights + 2 * model + 1_000_000
 
     def too_much(self) -> ResourceError:
         """What to say when the memory did not suffice."""
@@ -146,9 +144,9 @@ class Session:
     def card(self) -> ModelCard:
         story = {"regime": self.config.regime, "seed": self.config.seed, "data": self.dataset.name}
         return ModelCard(
-            model=lookup(self.config.model).spec.name, knobs=self.knobs, classes=self.dataset.classes,
+            model=lookup(self.config.model).spec.name, knobs=self.loaded.knobs, classes=self.dataset.classes,
             in_channels=self.loaded.network.in_channels, background=self.config.background,
-            preprocessing=self.preprocessing, provenance=story | self.loaded.provenance,
+            preprocessing=self.preprocessing, head=self.loaded.head, provenance=story | self.loaded.provenance,
             written_by=neocog.__version__,
         )  # fmt: skip
 
@@ -174,46 +172,63 @@ def prepare(
                          "give --test-fraction or --val-fraction more than 0")  # fmt: skip
     resize, size = settings.decide_size(config, entry.spec, own, dataset.equal_size)
     config = settings.decide(config, dataset.channels, size)
-    loaded, knobs = build_network(config, len(dataset.classes), dataset.channels, size)
+    loaded = build_network(config, dataset, size)
     config = choose_loss(config, loaded.network)
     machine.place(loaded.network)
     preprocessing = choose_preprocessing(own, resize, size, dataset)
-    loader = training_loader(config, dataset, preprocessing, machine, world)
-    task, regime = make_task(config, dataset, machine.device), settings.make_regime(config)
-    validation = evaluation_loader(dataset, dataset.rows("val"), preprocessing, machine, config.threads, world)
-
-    pace = measure(loaded.network, task, loader, regime, config, bf16=machine.bf16)
-    budget = None
+    said = events if world.first else Events()  # of several processes the first one speaks
+    tell(said, describe(config, dataset, loaded, preprocessing, machine, world))  # before the network is divided
+    each, ending = 0.0, 0.0
     if config.time is not None:
         kept = evaluation_loader(dataset, np.concatenate([dataset.rows("val"), dataset.rows("test")]), preprocessing,
                                  machine, config.threads, world)  # fmt: skip
         each = seconds_per_evaluation(loaded.network, kept, bf16=machine.bf16)
-        report = REPORT_SECONDS + CELL_SECONDS * len(kept.rows) * len(dataset.classes)
-        budget = Budget(
-            seconds(config.time), time.monotonic() - began, pace, each * validation.rounds, each * kept.rounds,
-            report, len(loader), config.epochs and config.epochs * len(loader),
+        ending = each * kept.rounds
+    report = REPORT_SECONDS + CELL_SECONDS * len(dataset) * len(dataset.classes)
+    if config.regime == "features":
+        left = config.time and seconds(config.time) - (time.monotonic() - began) - ending - report
+        learner = from_embeddings(config, dataset, loaded, preprocessing, machine, world, said, left or None)
+        assert learner.embedded is not None
+        config = config.model_copy(update={"views": learner.embedded.views})
+        tell(said, [("features", learner.embedded.note)])
+    else:
+        learner = from_pictures(config, dataset, loaded, preprocessing, machine, world, each)
+    trainer: Trainer | Fit
+    if config.head in CLOSED:
+        trainer = make_fit(learner, loaded, dataset, folder, events, world)
+    else:
+        task = make_task(config, dataset, machine.device)
+        pace = measure(learner, task, config)
+        budget = None
+        if config.time is not None:
+            budget = Budget(
+                seconds(config.time), time.monotonic() - began, pace, learner.validation, ending, report,
+                len(learner.loader), config.epochs and config.epochs * len(learner.loader),
+            )  # fmt: skip
+            if not resumed:
+                refuse_too_little(config, budget)
+        tell(said, describe_length(config, pace, budget, len(learner.loader)))
+        trainer = Trainer(
+            learner.network, task, learner.loader, learner.regime, learner.recipe, folder=folder,
+            validate=learner.validate, events=events, world=world, budget=budget,
+            identity=identity_of(config, dataset), names=dataset.files,
         )  # fmt: skip
-        if not resumed:
-            refuse_too_little(config, budget)
-    recipe = settings.make_recipe(config, bf16=machine.bf16)
+    return Session(config, folder, dataset, loaded, preprocessing, machine, world, trainer, events)
 
-    def validate(network: nn.Module) -> dict[str, float] | None:
-        if len(validation.rows) == 0:
-            return None
-        found = predict_together(network, validation, world, bf16=machine.bf16, divided=recipe.shard)
-        return {
-            "loss": float(metrics.negative_log_likelihood(found.probabilities, found.labels)),
-            "accuracy": float((found.probabilities.argmax(1) == found.labels).mean()),
-        }
 
-    if world.first:  # before the network is divided
-        for label, text in describe(config, dataset, loaded, preprocessing, machine, world, pace, budget, len(loader)):
-            events.emit("note", label=label, text=text)
-    trainer = Trainer(
-        loaded.network, task, loader, regime, recipe, folder=folder, validate=validate, events=events, world=world,
-        budget=budget, identity=identity_of(config, dataset), names=dataset.files,
+def tell(events: Events, notes: Iterable[tuple[str, str]]) -> None:
+    for label, text in notes:
+        events.emit("note", label=label, text=text)
+
+
+def make_fit(learner: Learner, loaded: Loaded, dataset: Dataset, folder: Path, events: Events, world: World) -> Fit:
+    """The head that is fitted at once to all views of all training pictures."""
+    assert learner.embedded is not None
+    features, labels, rows = stacked(learner.embedded, dataset.labels)
+    return Fit(
+        learner.network, classifier_of(loaded.network), features, labels, rows, learner.recipe, folder=folder,
+        validate=learner.validate, events=events, world=world,
     )  # fmt: skip
-    return Session(config, folder, dataset, loaded, knobs, preprocessing, machine, world, trainer, events)
 
 
 def refuse_too_little(config: TrainConfig, budget: Budget) -> None:
@@ -239,15 +254,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def measure(
-    network: nn.Module, task: Classification, loader: Loader, regime: Regime, config: TrainConfig, *, bf16: bool
-) -> Pace:
-    """Seconds of a batch at the start, and of one in which everything learns."""
-    start = seconds_per_batch(network, task, loader, regime, 0, bf16=bf16)
-    if config.regime != "full" or config.head_epochs == 0:
+def measure(learner: Learner, task: Classification, config: TrainConfig) -> Pace:
+    """Seconds of a batch at the start, and of one in which everything learns that will."""
+
+    def seconds_in(epoch: int) -> float:
+        bf16 = learner.recipe.bf16
+        return seconds_per_batch(learner.network, task, learner.loader, learner.regime, epoch, bf16=bf16)
+
+    start = seconds_in(0)
+    if not isinstance(learner.regime, FineTune) or config.head_epochs == 0:
         return Pace(start, start)
-    later = seconds_per_batch(network, task, loader, regime, config.head_epochs, bf16=bf16)
-    return Pace(start, later, config.head_epochs * len(loader))
+    return Pace(start, seconds_in(LATE), config.head_epochs * len(learner.loader))
 
 
 def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:

@@ -5,14 +5,16 @@ The decided configuration is what a run writes to its `config.toml`, so a replay
 
 from typing import Any
 
-from neocog.core.config import TrainConfig
+from neocog.core.config import CLOSED, TrainConfig
 from neocog.core.spec import Preprocessing, Spec
 from neocog.training.contracts import Recipe, Regime
 from neocog.training.optimizer import DEFAULT_LR
 from neocog.training.schedule import Schedule
-from neocog.transfer.regimes import Full, Probe, Scratch
+from neocog.transfer.regimes import FineTune, Probe, Scratch
 
 DEFAULT_EPOCHS = 20
+HEAD_EPOCHS = 100  # of regime features, where an epoch takes milliseconds
+UNFREEZE = 2
 SMALL = 64  # pixels: up to here a picture is a digit or a thumbnail, above it a photograph
 
 # crop, pad as a share of the size, smallest area, flip, rotation (degrees), colour
@@ -58,12 +60,18 @@ def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
     values: dict[str, Any] = {"augment": preset, "channels": "rgb" if channels == 3 else "grey", "image_size": size}
     preset_values = PRESETS[preset] | NEVER_BY_PRESET
     values |= {key: value for key, value in preset_values.items() if getattr(config, key) is None}
-    if config.regime == "auto":
-        values["regime"] = "scratch" if config.weights is None else "full"
+    regime = config.regime
+    if regime == "auto":
+        regime = "scratch" if config.weights is None else "features" if config.head in CLOSED else "full"
+        values["regime"] = regime
+    if regime == "features" and config.head in CLOSED and config.views is None:
+        values["views"] = 0
+    if regime == "partial" and config.unfreeze is None:
+        values["unfreeze"] = UNFREEZE
     if config.lr is None:
         values["lr"] = DEFAULT_LR[config.optimizer]
     if config.epochs is None and config.time is None:
-        values["epochs"] = DEFAULT_EPOCHS
+        values["epochs"] = HEAD_EPOCHS if regime == "features" else DEFAULT_EPOCHS
     return config.model_copy(update=values)
 
 
@@ -83,7 +91,11 @@ def make_regime(config: TrainConfig) -> Regime:
     match config.regime:
         case "probe":
             return Probe()
-        case "full":
-            return Full(config.head_epochs, config.finetune_lr, config.batch_statistics)
-        case _:
+        case "partial" | "full" | "gradual":
+            return FineTune(
+                config.head_epochs, config.finetune_lr, config.batch_statistics, config.layer_decay,
+                unfreeze=config.unfreeze if config.regime == "partial" else None,
+                stage_epochs=config.stage_epochs if config.regime == "gradual" else 0,
+            )  # fmt: skip
+        case _:  # from nothing, or a head by itself
             return Scratch()

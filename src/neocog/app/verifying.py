@@ -21,7 +21,7 @@ from neocog.app.machine import choose_machine, device_name
 from neocog.app.recomputing import columns, differences, leaves, places
 from neocog.app.run import FOLDS, Run
 from neocog.app.session import open_data
-from neocog.core.config import TrainConfig
+from neocog.core.config import CLOSED, TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
 from neocog.core.events import Events
 from neocog.core.files import sha256_of
@@ -92,7 +92,7 @@ def verify_run(folder: Path, events: Events) -> Iterator[Check]:
     table = attempt("split.csv", lambda: check_table(folder, record))
     pictures = attempt("pictures", lambda: check_pictures(folder, config, events), DATA_CHANGED)
     weights = attempt("weights", lambda: check_weights(folder, record))
-    checkpoints = attempt("checkpoints", lambda: check_checkpoints(folder))
+    checkpoints = attempt("checkpoints", lambda: check_checkpoints(folder, config))
     predictions = attempt("predictions", lambda: check_predictions(folder))
     yield from (table, pictures, weights, checkpoints, predictions)
     if record is None or predictions.verdict != "ok":
@@ -185,7 +185,9 @@ def check_weights(folder: Path, record: records.Record | None) -> Check:
     return verdict("weights", wrong, well, f"model.safetensors: {' and '.join(wrong)}")
 
 
-def check_checkpoints(folder: Path) -> Check:
+def check_checkpoints(folder: Path, config: TrainConfig) -> Check:
+    if config.head in CLOSED:
+        return verdict("checkpoints", [], f"none: head {config.head} is fitted at once", "")
     paths = sorted((folder / FOLDER).glob("*.safetensors"))
     states = Checkpoints(folder)
     wrong = [path.name for path in paths if not is_whole(states, path.name)]

@@ -15,13 +15,16 @@ import neocog.models  # importing it registers the networks
 from neocog.app.published import bundle_in, describe_weights, find_published, local_copy
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError, UsageError, did_you_mean
+from neocog.core.head import HeadSpec
 from neocog.core.registry import Entry, lookup, names
 from neocog.core.safetensors_header import Described
 from neocog.core.spec import Preprocessing
 from neocog.export.bundle import WEIGHTS, ModelCard, inspect_bundle, read_card
 from neocog.export.weights_file import load_safetensors, read_weights
 from neocog.models.weights import adapt, recognise
+from neocog.transfer.heads import attach
 
+CUT = 10  # times the tensors of a network with its default options, as many as a cut one may have had
 SMALL = 64  # pixels: networks for pictures like CIFAR's or MNIST's see the whole of them
 
 
@@ -34,6 +37,7 @@ class Loaded:
     provenance: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     knobs: dict[str, Any] = field(default_factory=dict)  # the network's own options: those given, those of the weights
+    head: HeadSpec | None = None  # where it is not the network's own classifier
 
 
 def list_models(pattern: str = "*", *, task: str | None = None, pretrained: bool | None = None) -> list[str]:
@@ -98,11 +102,18 @@ def _load_run(
         raise UsageError(f"{folder} holds {card.model}, not {entry.spec.name}", f"use --model {card.model}")
     knobs = card.knobs | knobs
     network = build(entry, num_classes or len(card.classes), in_channels or card.in_channels, knobs)
+    head, more = card.head, []
+    if head is not None and head.kind in ("knn", "prototype"):
+        more = [f"a new linear classifier in the place of the run's {head.kind}, which cannot learn on"]
+        head = HeadSpec(stage=head.stage)
+        attach(trained, HeadSpec())
+    if head is not None:
+        attach(network, head)
     state, notes = adapt(network, entry, trained.state_dict(), "neocog")
     network.load_state_dict(state)
     provenance = {"weights": str(folder), "layout": "neocog", "sha256": card.sha256}
     provenance |= {key: card.provenance[key] for key in ("licence",) if key in card.provenance}
-    return Loaded(network, card.preprocessing, provenance, notes, knobs)
+    return Loaded(network, card.preprocessing, provenance, more + notes, knobs, head)
 
 
 def open_network(folder: Path) -> tuple[ModelCard, Network]:
@@ -114,16 +125,26 @@ def open_network(folder: Path) -> tuple[ModelCard, Network]:
     card, described = inspect_bundle(folder)
     try:
         entry = lookup(card.model)
-        with torch.device("meta"), _AtMost(len(described)):
-            planned = build(entry, len(card.classes), card.in_channels, card.knobs)
+        with torch.device("meta"):
+            # Another head is put on a network that is built whole, its own classifier and all its stages.
+            more = CUT * len(entry.build().state_dict()) if card.head is not None else 0
+            with _AtMost(len(described) + more):
+                planned = _build(entry, card)
     # Builders raise whatever they stumble over at options that nobody would give them.
     except Exception as error:
         reason = error.cause if isinstance(error, UsageError) else str(error).splitlines()[0] if str(error) else error
         raise _misfit(folder, card, str(reason)) from None
     _compare(folder, card, planned, described)
-    network = build(entry, len(card.classes), card.in_channels, card.knobs)
+    network = _build(entry, card)
     network.load_state_dict(load_safetensors(folder / WEIGHTS))
     return card, network
+
+
+def _build(entry: Entry, card: ModelCard) -> Network:
+    network = build(entry, len(card.classes), card.in_channels, card.knobs)
+    if card.head is not None:
+        attach(network, card.head)
+    return network
 
 
 class _AtMost:

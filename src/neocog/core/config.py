@@ -21,6 +21,7 @@ from neocog.core.problems import problems
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e3)]
+CLOSED = ("svm", "knn", "prototype")  # heads that are fitted at once
 # The complete settings take about 2,000; and tomllib's time grows with the square of the parts of a dotted key.
 MAX_CONFIG_BYTES = 20_000
 
@@ -57,14 +58,44 @@ class TrainConfig(BaseModel):
     model: str = Field("resnet18", max_length=100, description="a network of `neocog models`")
     knobs: dict[str, bool | int | float | str] = Field({}, description="the network's own options, as NAME=VALUE")
     task: Literal["classification"] = Field("classification", description="what is learned")
-    regime: Literal["auto", "scratch", "probe", "full"] = Field(
+    regime: Literal["auto", "scratch", "features", "probe", "partial", "full", "gradual"] = Field(
         "auto",
-        description="scratch; probe: frozen backbone, new head; full: head first, then everything at a smaller rate",
+        description="scratch; features: a head on embeddings computed once; probe: frozen backbone, new head; partial: "
+        "head first, then the last stages too; full: then everything; gradual: one more stage after the other",
     )
     weights: Name | None = Field(
         None, description="imagenet, a published tag, a .safetensors / .pth file, or a run's folder"
     )
     seed: int = Field(0, ge=0, lt=2**63, description="every random choice follows from it")
+
+    # transfer
+    head: Literal["linear", "mlp", "svm", "knn", "prototype"] = Field(
+        "linear",
+        description="what the features are classified with; svm, knn (nearest pictures) and prototype (class means) "
+        "are fitted at once and go with regime features",
+    )
+    hidden: int = Field(256, ge=1, le=65_536, description="head mlp: width of its hidden layer")
+    stage: str | None = Field(
+        None,
+        max_length=100,
+        description="the network ends after this stage, averaged, and the head follows (default: its own end)",
+    )
+    views: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="regime features: augmented views of each picture that are embedded once (0: the picture itself; "
+        "default: 10, or what fits into --time)",
+    )
+    unfreeze: int | None = Field(
+        None, ge=1, le=1000, description="regime partial: stages that learn, counted from the last (default: 2)"
+    )
+    stage_epochs: int = Field(
+        1, ge=1, le=10_000, description="regime gradual: epochs between one stage that begins to learn and the next"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="regimes partial, full, gradual: rate of a stage as a share of the next one's towards the head"
+    )
 
     # data
     val_fraction: Fraction = Field(0.15, description="share of the pictures for validation where the data has no split")
@@ -149,12 +180,14 @@ class TrainConfig(BaseModel):
         10, ge=1, le=100_000, description="schedule step: epochs between drops; plateau: epochs without improvement"
     )
     gamma: float = Field(0.1, gt=0, lt=1, description="schedule step and plateau: factor of a drop")
-    head_epochs: int = Field(2, ge=0, le=10_000, description="regime full: epochs in which only the head learns")
+    head_epochs: int = Field(
+        2, ge=0, le=10_000, description="regimes partial, full, gradual: epochs in which only the head learns"
+    )
     finetune_lr: float = Field(
-        0.1, gt=0, le=1, description="regime full: the rate of everything after that, as a share of the head's"
+        0.1, gt=0, le=1, description="these regimes: the rate of everything after that, as a share of the head's"
     )
     batch_statistics: bool = Field(
-        False, description="regime full: batch norm learns its statistics from the batches, as from nothing"
+        False, description="these regimes: batch norm learns its statistics from the batches, as from nothing"
     )
     clip_norm: Positive | None = Field(None, description="largest norm of the gradient")
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -253,11 +286,21 @@ def contradictions(config: TrainConfig) -> Iterator[tuple[set[str], str]]:
             {"val_fraction", "test_fraction"},
             "val_fraction + test_fraction must be less than 1: nothing would be left to train on",
         )
-    if config.regime in ("probe", "full") and config.weights is None:
+    if config.regime not in ("auto", "scratch") and config.weights is None:
         yield (
             {"regime", "weights"},
             f"regime {config.regime} needs weights: give --weights imagenet or --weights FILE",
         )
+
+    if config.head in CLOSED and config.regime not in ("auto", "features"):
+        yield {"regime", "head"}, f"head {config.head} is fitted to embeddings: use regime features"
+    if config.regime == "features" and config.cutmix:
+        yield {"regime", "cutmix"}, "cutmix cuts pixels, of which regime features sees none: use mixup or regime probe"
+    if config.regime == "features" and config.shard:
+        yield {"regime", "shard"}, "regime features trains a head only, which is too small to be divided"
+    for name, regime in (("views", "features"), ("unfreeze", "partial")):
+        if getattr(config, name) is not None and config.regime not in ("auto", regime):
+            yield {"regime", name}, f"{name} goes with regime {regime}"
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:

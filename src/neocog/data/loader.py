@@ -6,7 +6,6 @@ whole batches ahead; they travel to the device as 8 bits and become float there.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from neocog.data import crops
 from neocog.data.augment import Augment, flip, to_float
 from neocog.data.dataset import Dataset
 from neocog.data.mixing import mix
+from neocog.data.plan import Plan
 from neocog.data.preprocess import normalise, view
 from neocog.data.store import MEMORY_LIMIT, MemoryStore
 from neocog.data.threads import cores, ordered_map
@@ -58,50 +58,32 @@ class Loader:
         world_size: int = 1,
     ) -> None:
         """`ahead`: batches that are computed before they are asked for. `num_classes`: the width of mixed targets
-        (default: the data set's classes). Of several processes, each has its `rank` in 0..world_size-1: they share
-        every training batch (`batch_size` is the sum over all), and take whole evaluation batches in turn, so that no
-        picture is seen twice and each is computed in the batch it would be in with one process."""
-        self.dataset, self.rows, self.batch_size = dataset, np.asarray(rows, np.int64), batch_size
+        (default: the data set's classes). `rank`, `world_size`: see `Plan`."""
+        self.dataset, self.rows = dataset, np.asarray(rows, np.int64)
+        self.plan = Plan(len(self.rows), batch_size, seed, shuffle, drop_last, rank, world_size)
         self.preprocessing, self.augment = preprocessing, augment
-        self.seed, self.shuffle, self.drop_last = seed, shuffle, drop_last
+        self.seed = seed
         self.device, self.dtype = torch.device(device), dtype
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.threads = threads or cores()
         self.ahead = max(ahead, self.threads)
         self.num_classes = num_classes or len(dataset.classes)
-        self.rank, self.world_size = rank, world_size
         self._labels = torch.from_numpy(dataset.labels)
         self._resident = self._views_in_memory()
         self._padded = self._padded_in_memory()
 
     def __len__(self) -> int:
         """Batches per epoch: of all processes together in training, of this one in evaluation."""
-        return self._batches() if self.shuffle else len(range(self.rank, self._batches(), self.world_size))
+        return len(self.plan)
 
     @property
     def rounds(self) -> int:
         """Evaluation batches of the process that has most of them."""
-        return -(-self._batches() // self.world_size)
-
-    def _batches(self) -> int:
-        """In training a rest of less than two pictures a process joins the batch before it: batch norm cannot learn
-        from one value a channel, which is all that is left where the last map is one pixel."""
-        whole, rest = divmod(len(self.rows), self.batch_size)
-        if self.shuffle and whole and rest < 2 * self.world_size:
-            return whole
-        return whole + (rest > 0 and not self.drop_last)
+        return self.plan.rounds
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of an epoch without the first `skip`, which are not computed."""
-        n = len(self.rows)
-        order = seeding.permutation(self.seed, epoch, n) if self.shuffle else np.arange(n, dtype=np.int64)
-        starts = [i * self.batch_size for i in range(self._batches())]
-        end = len(starts) * self.batch_size if self.drop_last else n
-        plan = [order[start:stop] for start, stop in pairwise([*starts, end])][skip:]
-        if self.shuffle:
-            plan = [positions[self.rank :: self.world_size] for positions in plan]
-        else:
-            plan = plan[self.rank :: self.world_size]
+        plan = self.plan.epoch(epoch, skip)
         pixels: Iterator[Tensor]
         if self._resident is not None:
             pixels = (self._pixels(epoch, positions) for positions in plan)

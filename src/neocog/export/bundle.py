@@ -19,6 +19,7 @@ from torch import Tensor
 
 from neocog.core.errors import ModelFileError
 from neocog.core.files import sha256_of, write_atomic
+from neocog.core.head import HeadSpec
 from neocog.core.problems import problems
 from neocog.core.safetensors_header import Described, read_header
 from neocog.core.spec import Preprocessing
@@ -84,6 +85,7 @@ class ModelCard(BaseModel):
     in_channels: Annotated[int, AfterValidator(_grey_or_colour)]
     background: str = Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")  # behind transparent pixels
     preprocessing: Annotated[Preprocessing, PlainValidator(_preprocessing)]
+    head: HeadSpec | None = None  # where it is not the network's own classifier
     provenance: dict[str, Any] = {}  # regime, starting weights, their licence, seed
     written_by: str = ""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")  # of model.safetensors
@@ -97,6 +99,7 @@ def write_bundle(folder: Path, state: Mapping[str, Tensor], card: ModelCard) -> 
     dense = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write_atomic(weights, lambda temporary: save_file(dense, temporary))
     values = dict(card) | {"preprocessing": asdict(card.preprocessing), "sha256": sha256_of(weights)}
+    values["head"] = card.head and card.head.model_dump()
     write_atomic(folder / "model.json", json.dumps(values, indent=2, ensure_ascii=True, allow_nan=False))
 
 

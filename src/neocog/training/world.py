@@ -107,6 +107,16 @@ class World:
         self.agree(done)
 
 
+    def meet(self) -> None:
+        """Returns once every process has come here, however long one of them takes."""
+        if self.store is None:
+            return
+        turn = next(self._turns)
+        self.store.set(f"turn {turn} {self.rank}", "here")
+        while not self.store.check([f"turn {turn} {rank}" for rank in range(self.size)]):
+            time.sleep(0.02)
+
+
 class FirstFailed(NeocogError):
     """The first process stopped and has said why."""
 

@@ -1,0 +1,79 @@
+"""What learns, from what, and how it is judged while it does: a network from pictures, or a head from embeddings."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from neocog import metrics
+from neocog.app import settings
+from neocog.app.building import evaluation_loader, training_loader
+from neocog.app.embedding import Embedded, embed_all, embedder
+from neocog.app.machine import Machine
+from neocog.app.processes import predict_together
+from neocog.app.zoo import Loaded
+from neocog.core.config import TrainConfig
+from neocog.core.events import Events
+from neocog.core.spec import Preprocessing
+from neocog.data.dataset import Dataset
+from neocog.evaluate import Outcome, predict
+from neocog.training.contracts import Loader, Recipe, Regime
+from neocog.training.world import World
+
+
+@dataclass(frozen=True)
+class Learner:
+    """`validation`: seconds of one, for what a time budget must plan. `embedded`: of regime features."""
+
+    network: nn.Module
+    loader: Loader
+    recipe: Recipe
+    regime: Regime
+    validate: Callable[[nn.Module], dict[str, float] | None]
+    validation: float
+    embedded: Embedded | None = None
+
+
+def from_pictures(
+    config: TrainConfig, dataset: Dataset, loaded: Loaded, preprocessing: Preprocessing, machine: Machine,
+    world: World, each: float,
+) -> Learner:  # fmt: skip
+    """`each`: seconds of an evaluation batch."""
+    loader = training_loader(config, dataset, preprocessing, machine, world)
+    validation = evaluation_loader(dataset, dataset.rows("val"), preprocessing, machine, config.threads, world)
+    recipe = settings.make_recipe(config, bf16=machine.bf16)
+
+    def validate(network: nn.Module) -> dict[str, float] | None:
+        if len(validation.rows) == 0:
+            return None
+        return judged(predict_together(network, validation, world, bf16=machine.bf16, divided=recipe.shard))
+
+    regime = settings.make_regime(config)
+    return Learner(loaded.network, loader, recipe, regime, validate, each * validation.rounds)
+
+
+def from_embeddings(
+    config: TrainConfig, dataset: Dataset, loaded: Loaded, preprocessing: Preprocessing, machine: Machine,
+    world: World, events: Events, left: float | None,
+) -> Learner:  # fmt: skip
+    """`left`: seconds of a time budget that embedding and training may share."""
+    source = embedder(config, dataset, loaded, preprocessing, machine, world)
+    found = embed_all(config, source, loaded, events, left)
+
+    def validate(network: nn.Module) -> dict[str, float] | None:
+        return judged(predict(network, found.validation.epoch(0))) if len(found.validation.rows) else None
+
+    began = time.monotonic()
+    if left is not None:
+        validate(found.tail)
+    recipe = settings.make_recipe(config, bf16=False)  # a head is small: nothing is gained by rounding
+    regime = settings.make_regime(config)
+    return Learner(found.tail, found.loader, recipe, regime, validate, time.monotonic() - began, found)
+
+
+def judged(found: Outcome) -> dict[str, float]:
+    return {
+        "loss": float(metrics.negative_log_likelihood(found.probabilities, found.labels)),
+        "accuracy": float((found.probabilities.argmax(1) == found.labels).mean()),
+    }

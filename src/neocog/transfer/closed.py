@@ -1,0 +1,150 @@
+"""Heads that are fitted at once instead of step by step. What each can choose, it chooses without the validation
+pictures: by what it would say of a training picture that it had not seen."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neocog.core.errors import DataError
+from neocog.layers.similarity import MOST, Neighbours, Prototypes
+
+COUNTS = (1, 3, 5, 10, 20, MOST)  # of neighbours
+TEMPERATURES = (0.02, 0.05, 0.1, 0.2)
+DOUBTS = (0.01, 0.03, 0.1, 0.3)
+SCALES = tuple(float(s) for s in np.geomspace(0.25, 256, 41))
+PENALTIES = tuple(float(c) for c in np.geomspace(1e-5, 1, 6))  # the SVM's C
+PARTS = 5  # of the SVM's cross-validation
+BLOCK = 4096  # rows of a matrix of similarities at a time
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a fit chose, in words, and the share of training pictures that it named rightly without having seen them."""
+
+    words: str
+    accuracy: float
+
+
+def fit_prototypes(head: Prototypes, features: Tensor, labels: Tensor) -> Chosen:
+    """(N, D), (N,): the mean direction of every class; a picture is compared with its class's mean without itself."""
+    unit = F.normalize(features.float(), dim=1)
+    k = len(head.means)
+    counts = torch.bincount(labels, minlength=k)
+    if int(counts.min()) == 0:
+        raise DataError(
+            f"class number {int(counts.argmin())} has no training picture", "a prototype needs at least one"
+        )
+    sums = torch.zeros(k, unit.shape[1]).index_add_(0, labels, unit)
+    cosines = unit @ F.normalize(sums, dim=1).T
+    others = F.normalize(sums[labels] - unit, dim=1)  # zero where a class has one picture: it then resembles nothing
+    cosines[torch.arange(len(unit)), labels] = (others * unit).sum(1)
+    losses = [F.cross_entropy(scale * cosines, labels).item() for scale in SCALES]
+    scale = SCALES[int(np.argmin(losses))]
+    head.means.copy_(F.normalize(sums, dim=1))
+    head.scale.fill_(scale)
+    accuracy = (cosines.argmax(1) == labels).float().mean().item()
+    return Chosen(f"scale {scale:.3g}, by leaving each training picture out", accuracy)
+
+
+def fit_neighbours(head: Neighbours, features: Tensor, labels: Tensor) -> Chosen:
+    """(N, D), (N,): remembers all pictures; how many are asked, and how sharply, is what best names each of them by
+    the others."""
+    head.known.copy_(F.normalize(features.float(), dim=1))
+    head.labels.copy_(labels)
+    known = head.known
+    some = torch.arange(0, len(known), max(1, len(known) // BLOCK))[:BLOCK]
+    cosines = known[some] @ known.T
+    cosines[torch.arange(len(some)), some] = -2.0
+    best = np.inf, 1, 0.1, 0.1
+    for count, temperature, doubt in product(COUNTS, TEMPERATURES, DOUBTS):
+        if count < len(known):
+            _set(head, count, temperature, doubt)
+            loss = F.nll_loss(head.vote(cosines), labels[some]).item()
+            best = min(best, (loss, count, temperature, doubt))
+    _, count, temperature, doubt = best
+    _set(head, count, temperature, doubt)
+    accuracy = (head.vote(cosines).argmax(1) == labels[some]).float().mean().item()
+    words = f"{count} neighbours, temperature {temperature:g}, doubt {doubt:g}, by leaving each training picture out"
+    return Chosen(words, accuracy)
+
+
+def _set(head: Neighbours, count: int, temperature: float, doubt: float) -> None:
+    head.count.fill_(count)
+    head.temperature.fill_(temperature)
+    head.doubt.fill_(doubt)
+
+
+def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, groups: Tensor, seed: int) -> Chosen:
+    """(N, D), (N,), and (N,) the picture that each row is a view of: a linear support vector machine, one class
+    against the rest (scikit-learn's LinearSVC) on standardised features.
+
+    Its penalty and the factor that makes its margins logits are those with the best mean log loss over parts of the
+    training pictures that it had not seen; all views of a picture are in one part.
+    """
+    x, y = features.double().numpy(), labels.numpy()
+    mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    x = (x - mean) / std
+    margins = {penalty: _unseen(x, y, groups.numpy(), penalty, seed) for penalty in PENALTIES}
+    losses = {
+        (penalty, scale): F.cross_entropy(torch.from_numpy(scale * margin), labels).item()
+        for penalty, margin in margins.items()
+        for scale in SCALES
+    }
+    penalty, scale = min(losses, key=lambda one: losses[one])
+    weight, bias = _margins(x, y, len(head.weight), penalty, seed)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(scale * weight / std))
+        head.bias.copy_(torch.from_numpy(scale * (bias - weight @ (mean / std))))
+    accuracy = float((margins[penalty].argmax(axis=1) == y).mean())
+    return Chosen(f"penalty C {penalty:.3g}, margins times {scale:.3g}, by {PARTS}-fold cross-validation", accuracy)
+
+
+def _unseen(
+    x: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], penalty: float, seed: int
+) -> NDArray[np.float64]:
+    """(N, K) margins of every row from a machine that did not learn from its picture."""
+    margins = np.zeros((len(y), int(y.max()) + 1))
+    for learn, judge in parts_of(y, groups, seed):
+        weight, bias = _margins(x[learn], y[learn], margins.shape[1], penalty, seed)
+        margins[judge] = x[judge] @ weight.T + bias
+    return margins
+
+
+def parts_of(
+    y: NDArray[np.int64], groups: NDArray[np.int64], seed: int
+) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(rows to learn from, rows to judge), PARTS times, by class; all rows of a group stand together."""
+    from sklearn.model_selection import StratifiedKFold
+
+    pictures, first = np.unique(groups, return_index=True)
+    least = int(np.bincount(y[first]).min())
+    if least < 2:
+        raise DataError("a class has a single training picture", "cross-validation needs two of each")
+    parts = StratifiedKFold(min(PARTS, least), shuffle=True, random_state=seed % 2**32)
+    for _, out in parts.split(pictures, y[first]):
+        judged = np.isin(groups, pictures[out])
+        yield np.flatnonzero(~judged), np.flatnonzero(judged)
+
+
+def _margins(
+    x: NDArray[np.float64], y: NDArray[np.int64], k: int, penalty: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(K, D) weights and (K,) biases: positive where a row is of the class. Two classes share one plane."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.svm import LinearSVC
+
+    machine = LinearSVC(C=penalty, dual="auto", random_state=seed % 2**32)
+    with warnings.catch_warnings():  # a machine that has not settled is judged like any other
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        machine.fit(x, y)
+    weight, bias = machine.coef_, np.atleast_1d(machine.intercept_)
+    if k == 2:
+        weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
+    return weight, bias
