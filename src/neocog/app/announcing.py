@@ -17,9 +17,7 @@ from neocog.training.world import World
 Note = tuple[str, str]  # label, text
 
 
-def describe(
-    config: TrainConfig, dataset: Dataset, loaded: Loaded, preprocessing: Preprocessing, machine: Machine, world: World
-) -> Iterator[Note]:
+def describe_data(dataset: Dataset) -> Iterator[Note]:
     sizes = ", ".join(f"{name} {len(dataset.rows(name)):,}" for name in ("train", "val", "test"))
     excluded = len(dataset.scan.excluded)
     colour = "grey" if dataset.channels == 1 else "colour"
@@ -29,6 +27,11 @@ def describe(
     )
     for warning in dataset.warnings:
         yield "warning", warning
+
+
+def describe_network(
+    config: TrainConfig, loaded: Loaded, preprocessing: Preprocessing, machine: Machine, world: World
+) -> Iterator[Note]:
     network = loaded.network
     shape = (network.in_channels, preprocessing.size, preprocessing.size)
     facts = count(network, shape)

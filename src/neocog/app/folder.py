@@ -14,7 +14,8 @@ from neocog.core.errors import ResourceError, UsageError
 
 LOCK = "lock"
 MARK = "config.toml"  # is written last: with it a folder holds a run that can be continued
-BEGINNING = {LOCK, "scan.json", "split.csv", "run.json"}  # what is written before it
+CHOICES = "choices.json"  # what was measured to decide on open settings
+BEGINNING = {LOCK, "scan.json", "split.csv", CHOICES, "run.json"}  # what is written before it
 # All that a run, or several of them, write: nothing else is ever removed.
 OWN = BEGINNING | {MARK, "metrics.jsonl", "diverged.json", "checkpoint.json", "checkpoints", "model", "predictions.csv",
                    "report.html", "folds.json"}  # fmt: skip

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from neocog import report
 from neocog.app.building import evaluation_loader, training_loader
+from neocog.app.choosing import Evidence
+from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
 from neocog.app.records import Record
 from neocog.core.config import TrainConfig
@@ -78,6 +80,7 @@ def make_report(session: "Session", record: Record) -> report.Report:
         kept_epoch=progress.best_epoch + 1 if progress.best_epoch >= 0 else None,
         evaluation=evaluation(session, predictions.of(split), split),
         training=training_facts(session, history, record),
+        choices=choices_of(session),
         settings=settings_of(config),
         command=f"neocog train --config {shlex.quote(str(session.folder / 'config.toml'))}",
     )
@@ -92,6 +95,24 @@ def done_by(session: "Session") -> str:
     if config.regime == "features":
         return FEATURES[config.head].format(views=f"{config.views} augmented views of each" if config.views else "the")
     return REGIMES[config.regime].format(stages=config.unfreeze)
+
+
+def choices_of(session: "Session") -> report.Choices | None:
+    """What the run's first sitting measured, from the file it left."""
+    path = session.folder / CHOICES
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text())
+    evidence = Evidence(**found["regime"]) if "regime" in found else None
+    rates = found.get("rate") or None  # there was no time to look
+    return report.Choices(
+        evidence=tuple(evidence.lines()) if evidence else (),
+        rule=evidence.table() if evidence else (),
+        rates=rates and report.RateSearch(
+            tuple(rates["rates"]), tuple(rates["losses"]), tuple(rates["smoothed"]), rates["suggestion"]
+        ),
+        rate_words=rates["why"] if rates else "",
+    )  # fmt: skip
 
 
 def data_facts(session: "Session") -> report.DataFacts:
@@ -141,7 +162,10 @@ def network_facts(session: "Session") -> report.NetworkFacts:
             f"short side to {pre.resize} pixels ({pre.interpolation}, antialiased), centre {pre.size} x {pre.size}, "
             f"0..1, minus ({mean}), divided by ({std})"
         ),
-        weights=tuple((key, str(value)) for key, value in session.loaded.provenance.items()),
+        weights=(
+            *((key, str(value)) for key, value in session.loaded.provenance.items()),
+            *(("changed", note) for note in session.loaded.notes),
+        ),
         paper=spec.title,
         year=spec.year,
         link=spec.link,

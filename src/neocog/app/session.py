@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,18 @@ import torch
 
 import neocog
 from neocog.app import records, settings
-from neocog.app.announcing import describe, describe_length, duration, rounded, size
+from neocog.app.announcing import describe_data, describe_length, describe_network, duration, rounded, size
 from neocog.app.building import (
     build_network,
     choose_loss,
     choose_preprocessing,
     evaluation_loader,
     make_task,
+    with_head,
 )
+from neocog.app.choosing import choose
 from neocog.app.costing import LATE, StepMemory
-from neocog.app.embedding import stacked
+from neocog.app.embedding import embedder, stacked
 from neocog.app.learning import Learner, from_embeddings, from_pictures
 from neocog.app.machine import Machine, available_memory, choose_machine
 from neocog.app.processes import predict_together, threads_of
@@ -42,12 +44,14 @@ from neocog.export.bundle import ModelCard, write_bundle
 from neocog.tasks.classification import Classification
 from neocog.training.budget import Budget, Pace
 from neocog.training.loop import Trainer
+from neocog.training.rates import find_rate
 from neocog.training.timing import seconds_per_batch, seconds_per_evaluation
 from neocog.training.world import World, like
 from neocog.transfer.fit import Fit
 from neocog.transfer.regimes import FineTune, classifier_of
 
 REPORT_SECONDS = 2.0  # for the bundle and the page
+RATE_STEPS, RATE_SHARE = 100, 0.2  # of the search for a rate, and of a time budget that it may take
 CELL_SECONDS = 1e-6  # for a number of predictions.csv
 # Settings that change no weight, or that a run may have other ones of when it goes on.
 FREE = frozenset(
@@ -69,6 +73,7 @@ class Session:
     world: World
     trainer: Trainer | Fit
     events: Events
+    choices: dict[str, Any]  # what was measured to decide on open settings
 
     def run(self, record: records.Record) -> Run:
         """Trains, evaluates and writes everything; on the way out the record says how it ended."""
@@ -177,7 +182,7 @@ def prepare(
     machine.place(loaded.network)
     preprocessing = choose_preprocessing(own, resize, size, dataset)
     said = events if world.first else Events()  # of several processes the first one speaks
-    tell(said, describe(config, dataset, loaded, preprocessing, machine, world))  # before the network is divided
+    tell(said, describe_data(dataset))
     each, ending = 0.0, 0.0
     if config.time is not None:
         kept = evaluation_loader(dataset, np.concatenate([dataset.rows("val"), dataset.rows("test")]), preprocessing,
@@ -185,9 +190,19 @@ def prepare(
         each = seconds_per_evaluation(loaded.network, kept, bf16=machine.bf16)
         ending = each * kept.rounds
     report = REPORT_SECONDS + CELL_SECONDS * len(dataset) * len(dataset.classes)
+    choices: dict[str, Any] = {}
+    left = seconds(config.time) - (time.monotonic() - began) - ending - report if config.time is not None else None
+    if config.regime == "auto":
+        source = embedder(config, dataset, loaded, preprocessing, machine, world)
+        evidence = choose(config, source, loaded, left)
+        config = config.model_copy(update={"regime": evidence.regime})
+        loaded = with_head(config, loaded, 1)
+        choices["regime"] = asdict(evidence)
+        tell(said, [("evidence", line) for line in evidence.lines()])
+    tell(said, describe_network(config, loaded, preprocessing, machine, world))  # before the network is divided
+    config = settings.settle(config, len(dataset.rows("train")))
     if config.regime == "features":
-        left = config.time and seconds(config.time) - (time.monotonic() - began) - ending - report
-        learner = from_embeddings(config, dataset, loaded, preprocessing, machine, world, said, left or None)
+        learner = from_embeddings(config, dataset, loaded, preprocessing, machine, world, said, left)
         assert learner.embedded is not None
         config = config.model_copy(update={"views": learner.embedded.views})
         tell(said, [("features", learner.embedded.note)])
@@ -207,18 +222,35 @@ def prepare(
             )  # fmt: skip
             if not resumed:
                 refuse_too_little(config, budget)
-        tell(said, describe_length(config, pace, budget, len(learner.loader)))
         trainer = Trainer(
             learner.network, task, learner.loader, learner.regime, learner.recipe, folder=folder,
             validate=learner.validate, events=events, world=world, budget=budget,
             identity=identity_of(config, dataset), names=dataset.files,
         )  # fmt: skip
-    return Session(config, folder, dataset, loaded, preprocessing, machine, world, trainer, events)
+        if config.find_lr and config.lr is None:
+            rate, choices["rate"], why = look_for_rate(trainer, pace, budget)
+            config = config.model_copy(update={"lr": rate})
+            trainer.recipe, trainer.identity = replace(trainer.recipe, lr=rate), identity_of(config, dataset)
+            tell(said, [("rate", f"{rate:g}: {why}")])
+        tell(said, describe_length(config, pace, budget, len(learner.loader)))
+    return Session(config, folder, dataset, loaded, preprocessing, machine, world, trainer, events, choices)
 
 
 def tell(events: Events, notes: Iterable[tuple[str, str]]) -> None:
     for label, text in notes:
         events.emit("note", label=label, text=text)
+
+
+def look_for_rate(trainer: Trainer, pace: Pace, budget: Budget | None) -> tuple[float, dict[str, Any], str]:
+    """(the rate to train with, what was found, why): the usual one where none stands out, or the time is short."""
+    usual = trainer.recipe.lr
+    if budget is not None and RATE_STEPS * pace.first > RATE_SHARE * budget.left():
+        short = f"the usual one, as {RATE_STEPS} steps to look for another would take over {RATE_SHARE:.0%} of the time"
+        return usual, {}, short
+    found = find_rate(trainer, steps=RATE_STEPS)
+    if found.suggestion is None:
+        return usual, asdict(found), f"the usual one, as {found.why}"
+    return found.suggestion, asdict(found), found.why
 
 
 def make_fit(learner: Learner, loaded: Loaded, dataset: Dataset, folder: Path, events: Events, world: World) -> Fit:

@@ -3,6 +3,7 @@
 The decided configuration is what a run writes to its `config.toml`, so a replay decides nothing again.
 """
 
+import math
 from typing import Any
 
 from neocog.core.config import CLOSED, TrainConfig
@@ -12,8 +13,9 @@ from neocog.training.optimizer import DEFAULT_LR
 from neocog.training.schedule import Schedule
 from neocog.transfer.regimes import FineTune, Probe, Scratch
 
-DEFAULT_EPOCHS = 20
-HEAD_EPOCHS = 100  # of regime features, where an epoch takes milliseconds
+# (epochs, steps): whichever is more. In regime features an epoch takes milliseconds.
+EPOCHS = 20, 200
+HEAD_EPOCHS = 100, 1000
 UNFREEZE = 2
 SMALL = 64  # pixels: up to here a picture is a digit or a thumbnail, above it a photograph
 
@@ -60,27 +62,37 @@ def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
     values: dict[str, Any] = {"augment": preset, "channels": "rgb" if channels == 3 else "grey", "image_size": size}
     preset_values = PRESETS[preset] | NEVER_BY_PRESET
     values |= {key: value for key, value in preset_values.items() if getattr(config, key) is None}
-    regime = config.regime
-    if regime == "auto":
-        regime = "scratch" if config.weights is None else "features" if config.head in CLOSED else "full"
-        values["regime"] = regime
-    if regime == "features" and config.head in CLOSED and config.views is None:
-        values["views"] = 0
-    if regime == "partial" and config.unfreeze is None:
-        values["unfreeze"] = UNFREEZE
-    if config.lr is None:
+    if config.lr is None and not config.find_lr:
         values["lr"] = DEFAULT_LR[config.optimizer]
-    if config.epochs is None and config.time is None:
-        values["epochs"] = HEAD_EPOCHS if regime == "features" else DEFAULT_EPOCHS
+    if config.regime == "auto" and (config.weights is None or config.head in CLOSED):
+        values["regime"] = "scratch" if config.weights is None else "features"  # nothing else is possible
     return config.model_copy(update=values)
 
 
+def settle(config: TrainConfig, pictures: int) -> TrainConfig:
+    """What depends on the regime, and on the number of training pictures."""
+    values: dict[str, Any] = {}
+    if config.regime == "features" and config.head in CLOSED and config.views is None:
+        values["views"] = 0
+    if config.regime == "partial" and config.unfreeze is None:
+        values["unfreeze"] = UNFREEZE
+    if config.epochs is None and config.time is None:
+        values["epochs"] = default_epochs(config.regime, pictures, config.batch_size)
+    return config.model_copy(update=values)
+
+
+def default_epochs(regime: str, pictures: int, batch_size: int) -> int:
+    """EPOCHS, and more of few pictures: a network learns by steps."""
+    epochs, steps = HEAD_EPOCHS if regime == "features" else EPOCHS
+    return max(epochs, math.ceil(steps / math.ceil(pictures / batch_size)))
+
+
 def make_recipe(config: TrainConfig, *, bf16: bool) -> Recipe:
-    assert config.lr is not None
+    rate = config.lr or DEFAULT_LR[config.optimizer]  # one that is looked for begins from it
     # Where a time budget decides on the length, the loop fills it in.
     schedule = Schedule(config.schedule, config.epochs or 1, config.warmup_epochs, config.step_epochs, config.gamma)
     return Recipe(
-        epochs=config.epochs, optimizer=config.optimizer, lr=config.lr, schedule=schedule, momentum=config.momentum,
+        epochs=config.epochs, optimizer=config.optimizer, lr=rate, schedule=schedule, momentum=config.momentum,
         weight_decay=config.weight_decay, accumulate=config.accumulate, clip_norm=config.clip_norm, l1=config.l1,
         ema=config.ema, patience=config.patience, seed=config.seed, bf16=bf16,
         sync_batch_norm=config.sync_batch_norm, shard=config.shard,

@@ -1,6 +1,7 @@
 """From a folder of pictures to a finished run, and on from wherever it stopped."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -206,6 +207,8 @@ def _begin(session: Session, command: str, force: bool) -> str:
         run_folder.check_space(folder, session.space())
     write_atomic(folder / "scan.json", data.scan.to_json())
     write_split(folder / "split.csv", data.split_rows())
+    if session.choices:
+        write_atomic(folder / run_folder.CHOICES, json.dumps(session.choices, indent=1, allow_nan=False) + "\n")
     record = records.Record(command, session.config.seed, records.manifest_of(folder), versions=records.versions())
     record.sit_down(session.machine, session.world, 0)
     write_record(session, record)

@@ -151,7 +151,11 @@ class TrainConfig(BaseModel):
 
     # length
     epochs: int | None = Field(
-        None, ge=1, le=100_000, description="passes over the training pictures (default: 20, or what fits into --time)"
+        None,
+        ge=1,
+        le=100_000,
+        description="passes over the training pictures (default: what fits into --time; without it 20, for regime "
+        "features 100, and more where there are few pictures)",
     )
     time: str | None = Field(
         None,
@@ -169,6 +173,9 @@ class TrainConfig(BaseModel):
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="the update rule")
     lr: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None, description="peak learning rate (default: 0.001, for sgd 0.05)"
+    )
+    find_lr: bool = Field(
+        False, description="look for the rate first, in a short training with rising rates that leaves no trace"
     )
     momentum: Fraction = Field(0.9, description="of sgd (Nesterov) and rmsprop")
     weight_decay: float = Field(0.01, ge=0, le=10, description="not applied to biases and norms")
@@ -298,6 +305,8 @@ def contradictions(config: TrainConfig) -> Iterator[tuple[set[str], str]]:
         yield {"regime", "cutmix"}, "cutmix cuts pixels, of which regime features sees none: use mixup or regime probe"
     if config.regime == "features" and config.shard:
         yield {"regime", "shard"}, "regime features trains a head only, which is too small to be divided"
+    if config.find_lr and config.head in CLOSED:
+        yield {"find_lr", "head"}, f"head {config.head} is fitted at once and has no learning rate"
     for name, regime in (("views", "features"), ("unfreeze", "partial")):
         if getattr(config, name) is not None and config.regime not in ("auto", regime):
             yield {"regime", name}, f"{name} goes with regime {regime}"

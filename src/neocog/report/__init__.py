@@ -5,6 +5,7 @@ from neocog.report.cost_model import CostNetwork, CostPage, CostRow, CostTrainin
 from neocog.report.cost_page import render_cost
 from neocog.report.cost_pictures import bars_picture, zoo_picture
 from neocog.report.model import (
+    Choices,
     ClassCount,
     ConfusedPair,
     DataFacts,
@@ -13,6 +14,7 @@ from neocog.report.model import (
     Mistake,
     NetworkFacts,
     Picture,
+    RateSearch,
     Report,
     Scores,
     Setting,
@@ -20,11 +22,13 @@ from neocog.report.model import (
     TrainingFacts,
 )
 from neocog.report.page import render
+from neocog.report.pareto import ParetoPoint, pareto
 
 __all__ = [
     "AuditFinding",
     "AuditPage",
     "AuditPicture",
+    "Choices",
     "ClassCount",
     "ConfusedPair",
     "CostNetwork",
@@ -36,7 +40,9 @@ __all__ = [
     "Evaluation",
     "Mistake",
     "NetworkFacts",
+    "ParetoPoint",
     "Picture",
+    "RateSearch",
     "Report",
     "Scores",
     "Setting",
@@ -44,6 +50,7 @@ __all__ = [
     "TrainingFacts",
     "ZooPoint",
     "bars_picture",
+    "pareto",
     "render",
     "render_audit",
     "render_cost",

@@ -161,6 +161,27 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class RateSearch:
+    """The losses of a short training with rising learning rates, and the rate to take (None: none stands out)."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    suggestion: float | None
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was measured to decide on settings that were left open. `rule`: per row of a two-by-two table its name and
+    two cells (text, whether the pictures stand there)."""
+
+    evidence: tuple[str, ...] = ()
+    rule: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...] = ()
+    rates: RateSearch | None = None
+    rate_words: str = ""
+
+
+@dataclass(frozen=True)
 class Report:
     """One run, from its pictures to its mistakes."""
 
@@ -177,5 +198,6 @@ class Report:
     kept_epoch: int | None = None  # the epoch whose weights were kept
     evaluation: Evaluation | None = None
     training: TrainingFacts | None = None
+    choices: Choices | None = None
     settings: tuple[Setting, ...] = ()
     command: str = ""

@@ -16,7 +16,8 @@ from markupsafe import Markup, escape
 
 from neocog.core.errors import one_line
 from neocog.report import charts
-from neocog.report.model import ConfusedPair, Epoch, Evaluation, Picture, Report, Scores
+from neocog.report.model import Choices, ConfusedPair, Epoch, Evaluation, Picture, Report, Scores
+from neocog.report.rates import curve
 
 HEAT_ALL = 20  # classes up to which the confusion matrix is shown whole
 HEAT_PART = 12  # classes shown of a larger one
@@ -32,6 +33,7 @@ def render(report: Report) -> str:
         .render(
             r=report,
             curves=_curves(report.history, report.kept_epoch),
+            rates=_rates(report.choices),
             e=report.evaluation,
             result=_result(report.evaluation) if report.evaluation else None,
             LONG=LONG,
@@ -113,6 +115,13 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
         ("Learning rate", charts.curves("Learning rate", [line("learning rate", "learning_rate")], kept=kept)),
     ]
     return [(name, chart) for name, chart in drawn if chart]
+
+
+def _rates(choices: Choices | None) -> Markup:
+    if choices is None or choices.rates is None:
+        return Markup()
+    found = choices.rates
+    return curve(found.rates, found.losses, found.smoothed, found.suggestion)
 
 
 @cache

@@ -21,6 +21,7 @@ DOUBTS = (0.01, 0.03, 0.1, 0.3)
 SCALES = tuple(float(s) for s in np.geomspace(0.25, 256, 41))
 PENALTIES = tuple(float(c) for c in np.geomspace(1e-5, 1, 6))  # the SVM's C
 PARTS = 5  # of the SVM's cross-validation
+MOST_ROWS = 2000  # of the SVM's cross-validation
 BLOCK = 4096  # rows of a matrix of similarities at a time
 
 
@@ -91,9 +92,10 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, groups: Tensor, s
     x, y = features.double().numpy(), labels.numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
     x = (x - mean) / std
-    margins = {penalty: _unseen(x, y, groups.numpy(), penalty, seed) for penalty in PENALTIES}
+    some = _some(y, groups.numpy(), seed)
+    margins = {penalty: _unseen(x[some], y[some], penalty, seed) for penalty in PENALTIES}
     losses = {
-        (penalty, scale): F.cross_entropy(torch.from_numpy(scale * margin), labels).item()
+        (penalty, scale): F.cross_entropy(torch.from_numpy(scale * margin), labels[some]).item()
         for penalty, margin in margins.items()
         for scale in SCALES
     }
@@ -102,35 +104,41 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, groups: Tensor, s
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(scale * weight / std))
         head.bias.copy_(torch.from_numpy(scale * (bias - weight @ (mean / std))))
-    accuracy = float((margins[penalty].argmax(axis=1) == y).mean())
+    accuracy = float((margins[penalty].argmax(axis=1) == y[some]).mean())
     return Chosen(f"penalty C {penalty:.3g}, margins times {scale:.3g}, by {PARTS}-fold cross-validation", accuracy)
 
 
-def _unseen(
-    x: NDArray[np.float64], y: NDArray[np.int64], groups: NDArray[np.int64], penalty: float, seed: int
-) -> NDArray[np.float64]:
-    """(N, K) margins of every row from a machine that did not learn from its picture."""
+def _some(y: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Rows for the cross-validation, which has many machines to fit: one view of each picture, and of more than
+    MOST_ROWS pictures a sample by class."""
+    from sklearn.model_selection import train_test_split
+
+    rows = np.unique(groups, return_index=True)[1].astype(np.int64)
+    if len(rows) <= MOST_ROWS:
+        return rows
+    sample: NDArray[np.int64]
+    sample, _ = train_test_split(rows, train_size=MOST_ROWS, stratify=y[rows], random_state=seed % 2**32)
+    return sample
+
+
+def _unseen(x: NDArray[np.float64], y: NDArray[np.int64], penalty: float, seed: int) -> NDArray[np.float64]:
+    """(N, K) margins of every row from a machine that did not learn from it."""
     margins = np.zeros((len(y), int(y.max()) + 1))
-    for learn, judge in parts_of(y, groups, seed):
+    for learn, judge in parts_of(y, seed):
         weight, bias = _margins(x[learn], y[learn], margins.shape[1], penalty, seed)
         margins[judge] = x[judge] @ weight.T + bias
     return margins
 
 
-def parts_of(
-    y: NDArray[np.int64], groups: NDArray[np.int64], seed: int
-) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(rows to learn from, rows to judge), PARTS times, by class; all rows of a group stand together."""
+def parts_of(y: NDArray[np.int64], seed: int) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(rows to learn from, rows to judge), up to PARTS times, by class. DataError where a class has one row."""
     from sklearn.model_selection import StratifiedKFold
 
-    pictures, first = np.unique(groups, return_index=True)
-    least = int(np.bincount(y[first]).min())
+    least = int(np.bincount(y).min())
     if least < 2:
         raise DataError("a class has a single training picture", "cross-validation needs two of each")
     parts = StratifiedKFold(min(PARTS, least), shuffle=True, random_state=seed % 2**32)
-    for _, out in parts.split(pictures, y[first]):
-        judged = np.isin(groups, pictures[out])
-        yield np.flatnonzero(~judged), np.flatnonzero(judged)
+    yield from parts.split(y, y)
 
 
 def _margins(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neocog.core.errors import DivergedError, ResourceError
-from neocog.core.files import is_full, sha256_of, write_atomic
+from neocog.core.files import sha256_of, write_atomic
 from neocog.training.world import World
 
 PORTION = 256  # pictures that are embedded between two files
@@ -57,12 +57,10 @@ class Views:
 
     def fill(self, view: int, on_progress: Callable[[int], object] = lambda _: None) -> None:
         """Opens a view, computing what is missing: of several processes each takes its share of the portions.
-        `on_progress` is told how many pictures of the view are done. ResourceError where there is no room."""
+        `on_progress` is told how many pictures of the view are done. ResourceError where they cannot be kept."""
         try:
             self._fill(view, on_progress)
         except OSError as error:
-            if not (is_full(error) or isinstance(error, PermissionError)):
-                raise
             cause = f"embeddings cannot be kept in {self.folder} ({error.strerror})"
             raise ResourceError(cause, "free some space there, or set XDG_CACHE_HOME to another folder") from None
 

@@ -1,0 +1,239 @@
+"""The regimes of transfer on real photographs: accuracy and time, over seeds, over numbers of pictures.
+
+    python bench/transfer.py regimes [--seeds 3]     # every regime on the clothes, MobileNetV2 and SqueezeNet
+    python bench/transfer.py paces                   # seconds an epoch of each, on an idle machine
+    python bench/transfer.py table >docs/transfer.md
+
+Reads ../shared/data (`--data`). Every result is kept in bench/results/transfer.json as it comes, and what is there is
+not computed again.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import lzma
+import math
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import neocog
+from neocog.core.files import write_atomic
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "transfer.json"
+
+NETWORKS = {"mobilenet_v2": {"padding": "same"}, "squeezenet1_1": {}}
+SHARED: dict[str, Any] = {"image_size": 160, "batch_size": 32, "threads": 2}
+TUNED: dict[str, Any] = {"label_smoothing": 0.1, "lr": 0.003, "ema": 0.98, "epochs": 9}
+PLAIN: dict[str, Any] = {"epochs": 12, "lr": 0.001}
+
+# name -> (starts from, settings)
+REGIMES: dict[str, tuple[str, dict[str, Any]]] = {
+    "features of a random network": ("random", {"regime": "features", "views": 0}),
+    "features": ("ImageNet", {"regime": "features", "views": 0}),
+    "features, 10 cached views": ("ImageNet", {"regime": "features", "views": 10}),
+    "features, 10 cached views, mlp": ("ImageNet", {"regime": "features", "views": 10, "head": "mlp"}),
+    "features, svm": ("ImageNet", {"regime": "features", "views": 0, "head": "svm"}),
+    "probe": ("ImageNet", TUNED | {"regime": "probe"}),
+    "partial, 2 stages": ("ImageNet", TUNED | {"regime": "partial", "unfreeze": 2}),
+    "full": ("ImageNet", TUNED | {"regime": "full"}),
+    "full, rates falling by 0.7 a stage": ("ImageNet", TUNED | {"regime": "full", "layer_decay": 0.7}),
+    "gradual": ("ImageNet", TUNED | {"regime": "gradual", "epochs": 12}),
+    "scratch": ("nothing", PLAIN | {"regime": "scratch", "augment": "none"}),
+    "scratch, regularised": (
+        "nothing",
+        PLAIN | {"regime": "scratch", "augment": "photo", "weight_decay": 0.05, "label_smoothing": 0.1, "ema": 0.98},
+    ),
+}
+
+
+# What the numbers of pictures are tried with.
+CELLS = ("features", "features, 10 cached views", "partial, 2 stages", "full", "scratch, regularised")
+SIZES = (5, 10, 20, 50, 90)  # training pictures of each class
+PIXELS = 96
+STEPS = 250
+TESTED = 100  # pictures of each class, where there are so many
+
+
+class Results:
+    """What was measured, by name; a name that is there is not measured again."""
+
+    def __init__(self, path: Path = RESULTS) -> None:
+        self.path = path
+        self.values: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def get(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in self.values:
+            self.values[name] = measure()
+            write_atomic(self.path, json.dumps(self.values, indent=1, sort_keys=True) + "\n")
+            print(f"{name:<60} {self.values[name]}", flush=True)
+        return self.values[name]
+
+
+def clothes(data: Path, folder: Path) -> Path:
+    zipfile.ZipFile(data / "clothing10" / "clothing10_192.zip").extractall(folder)
+    return folder / "clothing10"
+
+
+def weights_of(network: str, start: str, data: Path, folder: Path) -> str | None:
+    if start == "ImageNet":
+        return str(data / "weights" / "imagenet" / f"{network}.safetensors")
+    if start == "nothing":
+        return None
+    path = folder / f"{network}-random.safetensors"
+    if not path.is_file():
+        torch.manual_seed(0)
+        save_file(neocog.create_model(network, **NETWORKS[network]).state_dict(), path)
+    return str(path)
+
+
+def trained(
+    pictures: Path, network: str, name: str, seed: int, data: Path, folder: Path, **more: Any
+) -> dict[str, Any]:
+    """One run's test accuracy with its interval, and the seconds it took from the command to the report."""
+    start, settings = REGIMES[name]
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        began = time.monotonic()
+        run = neocog.train(
+            pictures, network, weights=weights_of(network, start, data, folder), knobs=NETWORKS[network], seed=seed,
+            out=Path(place) / "run", **SHARED | settings | more,
+        )  # fmt: skip
+        assert isinstance(run, neocog.Run)
+        numbers = run.metrics("test")
+        return {
+            "accuracy": numbers["top1"], "interval": numbers["top1_interval"], "nll": numbers["nll"],
+            "val": run.metrics("val")["top1"], "seconds": round(time.monotonic() - began, 1),
+        }  # fmt: skip
+
+
+def regimes(results: Results, data: Path, seeds: int, folder: Path) -> None:
+    pictures = clothes(data, folder)
+    for seed in range(seeds):
+        for network in NETWORKS:
+            for name in REGIMES:
+                results.get(
+                    f"regimes/{network}/{name}/{seed}",
+                    lambda network=network, name=name, seed=seed: trained(  # type: ignore[misc]
+                        pictures, network, name, seed, data, folder
+                    ),
+                )
+
+
+def sizes(results: Results, data: Path, seeds: int, folder: Path) -> None:
+    for seed, network in product(range(seeds), NETWORKS):
+        for target, read in TABLES.items():
+            everything = read(data, folder)
+            for number in SIZES:
+                table = some(everything, number, seed, folder / f"{target}-{number}-{seed}.csv")
+                pictures = sum(",train" in line for line in table.read_text().splitlines())
+                # The same number of steps whatever the number of pictures.
+                epochs = math.ceil(STEPS / math.ceil(pictures / SHARED["batch_size"]))
+                for name in CELLS if (seed, network) == (0, "mobilenet_v2") else CELLS[:-1]:
+                    more = {} if name.startswith("features") else {"epochs": epochs}
+                    results.get(
+                        f"sizes/{target}/{number}/{network}/{name}/{seed}",
+                        lambda table=table, network=network, name=name, seed=seed, more=more: trained(  # type: ignore[misc]
+                            table, network, name, seed, data, folder, image_size=PIXELS, channels="rgb", **more
+                        ),
+                    )
+
+
+Row = tuple[str, str, str]  # path, class, set
+
+
+def table_of_clothes(data: Path, folder: Path) -> list[Row]:
+    root = folder / "clothing10"
+    if not root.is_dir():
+        clothes(data, folder)
+    names = {"train": "train", "validation": "val", "test": "test"}
+    return [(str(path), path.parent.name, names[path.parts[-3]]) for path in sorted(root.glob("*/*/*.jpg"))]
+
+
+def table_of_digits(data: Path, folder: Path) -> list[Row]:
+    """MNIST's own test set; training and validation pictures from its training set."""
+    rows = []
+    for name, offset in (("train", 0), ("t10k", 60_000)):
+        pixels, labels = (idx(data / "mnist" / "MNIST" / "raw", f"{name}-{kind}") for kind in ("images", "labels"))
+        order = np.random.default_rng(0).permutation(len(labels))[:4000]
+        for place, i in enumerate(order.tolist()):
+            path = folder / "digits" / f"{offset + i}.png"
+            path.parent.mkdir(exist_ok=True)
+            if not path.is_file():
+                Image.fromarray(pixels[i]).save(path)
+            split = "test" if name == "t10k" else "val" if place % 4 == 0 else "train"
+            rows.append((str(path), f"digit{labels[i]}", split))
+    return rows
+
+
+def idx(folder: Path, start: str) -> "np.typing.NDArray[np.uint8]":
+    path = next(path for path in folder.glob(f"{start}*") if path.suffix in (".gz", ".xz"))
+    content = (gzip if path.suffix == ".gz" else lzma).open(path).read()
+    return (
+        np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28)
+        if "images" in start
+        else np.frombuffer(content, np.uint8, offset=8)
+    )
+
+
+def table_of_characters(data: Path, folder: Path) -> list[Row]:
+    """Omniglot by alphabet: to which of ten writing systems does a character belong? Drawers 1 to 12 are for training,
+    13 to 15 for validation, the others for the test."""
+    root = folder / "omniglot"
+    if not root.is_dir():
+        for number in (1, 2):
+            zipfile.ZipFile(data / "omniglot" / f"images_background_small{number}.zip").extractall(root)
+    rows = []
+    for path in sorted(root.rglob("*.png")):
+        drawer = int(path.stem.rpartition("_")[2])
+        split = "train" if drawer <= 12 else "val" if drawer <= 15 else "test"
+        rows.append((str(path), path.parent.parent.name, split))
+    return rows
+
+
+TABLES = {"clothes": table_of_clothes, "digits": table_of_digits, "characters": table_of_characters}
+
+
+def some(rows: list[Row], number: int, seed: int, path: Path) -> Path:
+    """A CSV with `number` training pictures of each class, half as many for validation (5 at least), TESTED for the
+    test."""
+    draw = np.random.default_rng(seed)
+    most = {"train": number, "val": max(5, number // 2), "test": TESTED}
+    counts: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for place in draw.permutation(len(rows)).tolist():
+        file, label, split = rows[place]
+        counts[label, split] += 1
+        if counts[label, split] <= most[split]:
+            kept.append((file, label, split))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "split"), *sorted(kept)])
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["regimes", "sizes", "paces", "table"])
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        if arguments.what == "regimes":
+            regimes(Results(), arguments.data, arguments.seeds, Path(place))
+        elif arguments.what == "sizes":
+            sizes(Results(), arguments.data, arguments.seeds, Path(place))
+
+
+if __name__ == "__main__":
+    main()

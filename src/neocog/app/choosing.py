@@ -1,0 +1,161 @@
+"""Regime auto: what is measured before it is chosen, and the lectures' rule beside it.
+
+The rule (deck 004, "Choosing the right transfer learning approach") has two questions. Is the data set large? Is it
+like the one of the pretraining? The second is measured: what the last half of the network adds to what a linear
+classifier reads from the first. Concepts that were learned for the pretraining stand there; where they help, the
+pictures are like those of the pretraining.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from neocog import metrics
+from neocog.app import settings
+from neocog.app.announcing import duration
+from neocog.app.building import make_task, training_loader
+from neocog.app.embedding import VIEWS, Embedder
+from neocog.app.zoo import Loaded
+from neocog.core.config import TrainConfig
+from neocog.training.timing import seconds_per_batch
+from neocog.transfer.evidence import Depths, cross_validated
+
+SAMPLE = 1000  # pictures that are embedded to be judged by
+LARGE = 1000  # training pictures of each class: the lectures give no number
+ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
+LATE = 10**6  # an epoch in which everything learns
+FEW = 10  # pictures of the rarest class below which a whole network is not worth fine-tuning
+PASSES = 4  # over the pictures, at least, for a whole network
+
+RULE = {  # (large, similar) -> what the deck says
+    (True, True): "fine-tune the whole network",
+    (True, False): "fine-tune the whole network",
+    (False, True): "freeze the network, train a linear classifier on top",
+    (False, False): "freeze the first layers, train a custom network on top of them",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found. `accuracy` and `halfway`: of a linear classifier on the embeddings and on the mean maps at half
+    depth, cross-validated; None where a class has one picture. `features` and `full`: predicted seconds of the two
+    regimes; `left`: of a time budget."""
+
+    pictures: int
+    classes: int
+    rarest: int
+    sampled: int
+    stage: str
+    accuracy: float | None
+    halfway: float | None
+    log_me: float
+    h_score: float
+    features: float
+    full: float
+    left: float | None
+    regime: str
+    why: str
+
+    @property
+    def large(self) -> bool:
+        return self.pictures >= LARGE * self.classes
+
+    @property
+    def added(self) -> float | None:
+        """By the last half of the network: the share of the accuracy above chance that is not there at half depth."""
+        if self.accuracy is None or self.halfway is None:
+            return None
+        chance = 1 / self.classes
+        return max(0.0, (self.accuracy - self.halfway) / max(self.accuracy - chance, 0.01))
+
+    @property
+    def similar(self) -> bool:
+        return self.added is None or self.added >= ALIKE
+
+    def lines(self) -> Iterator[str]:
+        """The four lines a run begins with."""
+        size = "large" if self.large else "small"
+        yield (
+            f"{self.pictures:,} training pictures, {self.rarest:,} in the rarest of {self.classes} classes: a {size} "
+            f"data set (large: {LARGE:,} a class)"
+        )
+        if self.accuracy is None or self.added is None:
+            yield "a class has one picture, so nothing can be cross-validated"
+        else:
+            yield (
+                f"a linear classifier on {self.sampled:,} embeddings names {self.accuracy:.3f} unseen, at half depth "
+                f"({self.stage}) {self.halfway:.3f}: the last half adds {self.added:.0%}, "
+                f"{'similar' if self.similar else 'not similar'} (from {ALIKE:.0%} on); "
+                f"LogME {self.log_me:.3f}, H-score {self.h_score:.2f}"
+            )
+        budget = f", of {duration(self.left)} that are left" if self.left is not None else ""
+        yield f"predicted: features {duration(self.features)}, full {duration(self.full)}{budget}"
+        yield f"the lectures' rule: {RULE[self.large, self.similar]}; chosen: {self.regime}, {self.why}"
+
+    def table(self) -> tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]:
+        """The rule, rows by similarity, columns large and small, with the cell where these pictures stand."""
+        return tuple(
+            (
+                name,
+                tuple(
+                    (RULE[large, similar], (large, similar) == (self.large, self.similar)) for large in (True, False)
+                ),
+            )
+            for name, similar in (("similar to the pretraining", True), ("different", False))
+        )
+
+
+def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | None) -> Evidence:
+    """`left`: seconds of a time budget that training may take."""
+    data, world = source.dataset, source.world
+    rows = data.rows("train")
+    labels = data.labels[rows]
+    counts = np.bincount(labels, minlength=len(data.classes))
+    sample = rows[sampled(labels, config.seed)]
+    depths = Depths(loaded.network)
+    began = time.monotonic()
+    values = replace(source, backbone=depths).embed(sample, None, 0)
+    each = (time.monotonic() - began) / len(sample)
+    half, whole = values[:, : depths.width], values[:, depths.width :]
+    y = data.labels[sample]
+    several = np.bincount(y)[np.unique(y)].min() > 1
+    accuracy = cross_validated(whole, y, config.seed) if several else None
+    halfway = cross_validated(half, y, config.seed) if several else None
+    full = seconds_of_full(config, source, loaded)
+    epochs = config.epochs or settings.default_epochs("full", len(rows), config.batch_size)
+    passes = None if left is None else left / full  # as many as the time is enough for
+    rarest = int(counts.min())
+    if rarest < FEW:
+        regime, why = "features", f"because fewer than {FEW} pictures of a class do not carry a whole network"
+    elif passes is not None and passes < PASSES:
+        regime, why = "features", f"because the time is enough for {passes:.1f} passes through the whole network"
+    else:
+        regime, why = "full", "which is slower, and better in our measurements from that many pictures on"
+    said = world.agree(lambda: f"{regime} {why}")
+    regime, _, why = said.partition(" ")
+    return Evidence(
+        len(rows), len(data.classes), rarest, len(sample), Depths.stage_of(loaded.network), accuracy, halfway,
+        metrics.log_me(whole, y), metrics.h_score(whole, y), each * (VIEWS + 1) * len(rows), full * epochs, left,
+        regime, why,
+    )  # fmt: skip
+
+
+def sampled(labels: "np.typing.NDArray[np.int64]", seed: int) -> "np.typing.NDArray[np.int64]":
+    """The places of up to SAMPLE pictures, of every class as many as of any other, or all it has."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # how many of its class were drawn before
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        rank[own] = np.arange(len(own))
+    return np.sort(np.lexsort((order.argsort(), rank))[:SAMPLE])
+
+
+def seconds_of_full(config: TrainConfig, source: Embedder, loaded: Loaded) -> float:
+    """Of one pass over the pictures in which the whole network learns."""
+    trying = config.model_copy(update={"regime": "full"})
+    loader = training_loader(trying, source.dataset, source.preprocessing, source.machine, source.world)
+    task = make_task(trying, source.dataset, source.machine.device)
+    regime = settings.make_regime(trying)
+    return len(loader) * seconds_per_batch(loaded.network, task, loader, regime, LATE, bf16=source.machine.bf16)
