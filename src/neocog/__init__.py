@@ -21,6 +21,7 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 _FACES = {
     "list_models": "neocog.app.zoo",
     "create_model": "neocog.app.zoo",
+    "compare": "neocog.app.compare",
     "cost": "neocog.app.costing",
     "receptive_field": "neocog.costs.cost",
     "training_memory": "neocog.costs.memory",
@@ -28,7 +29,8 @@ _FACES = {
     "Run": "neocog.app.run",
 }
 __all__ = [
-    "Run", "__version__", "cost", "create_model", "list_models", "receptive_field", "train", "training_memory",
+    "Run", "__version__", "compare", "cost", "create_model", "list_models", "receptive_field", "train",
+    "training_memory",
 ]  # fmt: skip
 
 

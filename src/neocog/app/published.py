@@ -40,6 +40,13 @@ def bundle_in(weights: str) -> Path | None:
     return next((folder for folder in folders if (folder / "model.json").is_file()), None)
 
 
+def file_in(folder: Path, entry: Entry) -> Path | None:
+    """A network's weights in a folder with those of several: NAME.safetensors, NAME.pth, or a published file's name."""
+    published = [one.url.rpartition("/")[2] for one in entry.spec.weights]
+    names = (f"{entry.spec.name}.safetensors", f"{entry.spec.name}.pth", *published)
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
 def weights_folder() -> Path:
     """$NEOCOG_WEIGHTS, or the user's cache."""
     return Path(os.environ.get("NEOCOG_WEIGHTS") or cache_folder() / "weights")

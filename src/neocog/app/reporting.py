@@ -18,6 +18,7 @@ from neocog.app.choosing import Evidence
 from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
 from neocog.app.records import Record
+from neocog.app.selecting import Candidate
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
@@ -104,9 +105,10 @@ def choices_of(session: "Session") -> report.Choices | None:
         return None
     found = json.loads(path.read_text())
     evidence = Evidence(**found["regime"]) if "regime" in found else None
+    candidates = [Candidate(**one).line() for one in found.get("models", ())]
     rates = found.get("rate") or None  # there was no time to look
     return report.Choices(
-        evidence=tuple(evidence.lines()) if evidence else (),
+        evidence=(*candidates, *(evidence.lines() if evidence else ())),
         rule=evidence.table() if evidence else (),
         rates=rates and report.RateSearch(
             tuple(rates["rates"]), tuple(rates["losses"]), tuple(rates["smoothed"]), rates["suggestion"]

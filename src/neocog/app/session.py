@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 import neocog
-from neocog.app import records, settings
+from neocog.app import records, selecting, settings
 from neocog.app.announcing import describe_data, describe_length, describe_network, duration, rounded, size
 from neocog.app.building import (
     build_network,
@@ -51,6 +51,7 @@ from neocog.transfer.fit import Fit
 from neocog.transfer.regimes import FineTune, classifier_of
 
 REPORT_SECONDS = 2.0  # for the bundle and the page
+SEEN = 256  # pixels of the short side by which networks are compared
 RATE_STEPS, RATE_SHARE = 100, 0.2  # of the search for a rate, and of a time budget that it may take
 CELL_SECONDS = 1e-6  # for a number of predictions.csv
 # Settings that change no weight, or that a run may have other ones of when it goes on.
@@ -168,6 +169,13 @@ def prepare(
     began, world = time.monotonic() - spent, world or World()
     config = config.model_copy(update={"threads": threads_of(config.threads, world)})
     machine = choose_machine(config)
+    said = events if world.first else Events()  # of several processes the first one speaks
+    choices: dict[str, Any] = {}
+    if config.model == selecting.AUTO:
+        selecting.check(config)
+        some = open_data(config, config.image_size or SEEN, 3, events)
+        left = None if config.time is None else seconds(config.time) - (time.monotonic() - began)
+        config, choices["models"] = selecting.select(config, some, machine, world, said, left)
     entry = lookup(config.model)
     own = preprocessing_of(entry, config.weights) if config.weights else None
     channels = {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
@@ -181,7 +189,6 @@ def prepare(
     config = choose_loss(config, loaded.network)
     machine.place(loaded.network)
     preprocessing = choose_preprocessing(own, resize, size, dataset)
-    said = events if world.first else Events()  # of several processes the first one speaks
     tell(said, describe_data(dataset))
     each, ending = 0.0, 0.0
     if config.time is not None:
@@ -190,7 +197,6 @@ def prepare(
         each = seconds_per_evaluation(loaded.network, kept, bf16=machine.bf16)
         ending = each * kept.rounds
     report = REPORT_SECONDS + CELL_SECONDS * len(dataset) * len(dataset.classes)
-    choices: dict[str, Any] = {}
     left = seconds(config.time) - (time.monotonic() - began) - ending - report if config.time is not None else None
     if config.regime == "auto":
         source = embedder(config, dataset, loaded, preprocessing, machine, world)

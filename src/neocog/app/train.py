@@ -15,6 +15,7 @@ from neocog.app.folding import train_all
 from neocog.app.folds import Folds
 from neocog.app.processes import joined
 from neocog.app.run import Run
+from neocog.app.selecting import AUTO
 from neocog.app.session import Session, prepare
 from neocog.core.config import TrainConfig, load_config
 from neocog.core.errors import ModelFileError, UsageError
@@ -109,7 +110,7 @@ def folder_for(config: TrainConfig, out: str | Path | None, *, again: Again, for
     """The folder that `start` would choose. Errors: as there."""
     if force and again != "never":
         raise UsageError("--force removes a run and --resume goes on with it", "give one of the two")
-    name = lookup(config.model).spec.name  # a misspelt name costs no scan
+    name = AUTO if config.model == AUTO else lookup(config.model).spec.name  # a misspelt name costs no scan
     return run_folder.choose_folder(out, name, config.data, used=again != "never", force=force)
 
 

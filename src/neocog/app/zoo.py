@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import neocog
 import neocog.models  # importing it registers the networks
+from neocog.app.nearest import owner_of
 from neocog.app.published import bundle_in, describe_weights, find_published, local_copy
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError, UsageError, did_you_mean
@@ -85,7 +86,8 @@ def load_model(
         layout = recognise(entry, state)
         state, notes = adapt(network, entry, state, layout)
     except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error.cause}", error.hint) from None
+        owner = owner_of(state)
+        raise ModelFileError(f"{path}: {error.cause}{owner and f'; {owner}'}", error.hint) from None
     network.load_state_dict(state, strict=False)  # adapt has checked every key; only a new classifier is missing
     provenance = {"weights": str(path) if published is None else published.tag, "layout": layout}
     if published is not None:

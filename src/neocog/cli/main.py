@@ -20,6 +20,8 @@ COMMANDS = {
     "val": "Evaluate a run again, on its own pictures or on others.",
     "predict": "Label pictures: class, probability, file name.",
     "resume": "Continue a stopped run exactly where it stopped.",
+    "compare": "Compare networks on your pictures, fairly, inside a time budget.",
+    "grow": "Go on with a deeper network that begins as the trained one.",
     "check": "Audit a data set: what is there, what would be left out.",
     "cost": "See what networks cost before training: layers, memory, parameters, MACs, receptive fields.",
     "models": "List the networks: parameters, cost, input, published accuracy.",

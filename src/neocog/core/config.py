@@ -55,7 +55,11 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
     data: Name = Field(description="a folder of class folders, a folder with train/ val/ test/, a CSV, or a named set")
-    model: str = Field("resnet18", max_length=100, description="a network of `neocog models`")
+    model: str = Field(
+        "resnet18",
+        max_length=100,
+        description="a network of `neocog models`; auto: the one of the pretrained ones at hand that fits best",
+    )
     knobs: dict[str, bool | int | float | str] = Field({}, description="the network's own options, as NAME=VALUE")
     task: Literal["classification"] = Field("classification", description="what is learned")
     regime: Literal["auto", "scratch", "features", "probe", "partial", "full", "gradual"] = Field(
@@ -305,6 +309,8 @@ def contradictions(config: TrainConfig) -> Iterator[tuple[set[str], str]]:
         yield {"regime", "cutmix"}, "cutmix cuts pixels, of which regime features sees none: use mixup or regime probe"
     if config.regime == "features" and config.shard:
         yield {"regime", "shard"}, "regime features trains a head only, which is too small to be divided"
+    if config.model == "auto" and (config.folds or config.repeats):
+        yield {"model", "folds", "repeats"}, "folds and repeats judge one network: name it as model"
     if config.find_lr and config.head in CLOSED:
         yield {"find_lr", "head"}, f"head {config.head} is fitted at once and has no learning rate"
     for name, regime in (("views", "features"), ("unfreeze", "partial")):

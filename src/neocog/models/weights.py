@@ -22,7 +22,7 @@ def recognise(entry: Entry, state: State) -> str:
     with torch.device("meta"):
         ours = set(entry.build().state_dict())
     keys = [_bare(key) for key in state]
-    hits = Counter({name: len(ours.intersection(map(read, keys))) for name, read in _layouts(entry).items()})
+    hits = Counter({name: len(ours.intersection(map(read, keys))) for name, read in layouts(entry).items()})
     layout, found = hits.most_common(1)[0]
     if found == 0:
         raise ModelFileError(
@@ -46,7 +46,7 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
 
     ModelFileError names the first few keys that are missing, unknown or of another shape.
     """
-    read = _layouts(entry)[layout]
+    read = layouts(entry)[layout]
     theirs = {read(_bare(key)): tensor for key, tensor in state.items()}
     ours = network.state_dict()
     for key in ours.keys() - theirs.keys():
@@ -91,7 +91,8 @@ def other_channels(filters: Tensor, channels: int) -> Tensor:
     return filters[:, [i % had for i in range(channels)]] * (had / channels)
 
 
-def _layouts(entry: Entry) -> dict[str, KeyMap]:
+def layouts(entry: Entry) -> dict[str, KeyMap]:
+    """By name, what turns a published key into ours."""
     return {"neocog": lambda key: key, **entry.key_maps}
 
 
