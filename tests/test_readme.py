@@ -74,6 +74,8 @@ def test_the_readme_has_commands() -> None:
 def test_command(ready: Path, command: str) -> None:
     if "runs/NAME" in command and not Path("runs/NAME").exists():
         assert call("neocog train pictures/ --model mnist_fcn --epochs 1 --out runs/NAME") == 0
+    if "runs/SMALL" in command:
+        assert call("neocog train pictures/ --model resnet18 --image-size 32 --epochs 1 --out runs/SMALL") == 0
     command = command.replace("patient", "")  # the pictures here are called by numbers
     verb = command.split()[1]
     if verb == "resume":
