@@ -194,3 +194,28 @@ def test_too_few_pictures_for_so_many_processes(pictures: Path, environment: dic
         "error: 3 pictures a batch are too few for 2 processes; at least 4 are needed: raise --batch-size or use fewer "
         "processes"
     ]
+
+
+def test_two_processes_share_the_embeddings(pictures: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Regime features: each process embeds its share, both learn the head as one would alone."""
+    own = environment | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    source = neocog("train", pictures, *RUN, "--epochs", 2, "--out", tmp_path / "source")
+    subprocess.run(source, env=own, check=True, capture_output=True)
+    words = ("train", pictures, *RUN, "--weights", tmp_path / "source", "--regime", "features", "--views", 3,
+             "--epochs", 6, "--precision", "fp32")  # fmt: skip
+    two = neocog(*words, "--devices", 2, "--out", tmp_path / "two")
+    said = subprocess.run(two, env=own, check=True, capture_output=True, text=True).stdout
+    assert said.count("features ") == 1  # one voice
+    views = list((tmp_path / "cache" / "neocog" / "views").glob("*/view-*.npy"))
+    assert len(views) == 4
+    one = neocog(*words, "--out", tmp_path / "one")
+    assert "all at hand" in subprocess.run(one, env=own, check=True, capture_output=True, text=True).stdout
+    for path in views:
+        path.unlink()
+    alone = subprocess.run(neocog(*words, "--out", tmp_path / "alone"), env=own, capture_output=True, text=True).stdout
+    assert "embedded now" in alone
+    assert {path.name for path in views} == {path.name for path in (tmp_path / "cache").rglob("view-*.npy")}  # the bits
+    for name in ("one", "alone"):
+        for row, other in zip(outcome(tmp_path / "two")[2], outcome(tmp_path / name)[2], strict=True):
+            assert row["train_loss"] == pytest.approx(other["train_loss"], abs=1e-5)
+            assert row["val_loss"] == pytest.approx(other["val_loss"], abs=1e-5)
