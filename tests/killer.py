@@ -52,11 +52,10 @@ class Killer:
 
 
 def serve(patches: dict[str, float]) -> None:
-
-    from neocog.app import session
+    from neocog.app import preparing
     from neocog.training import loop
 
-    session.describe = lambda *_: iter(())  # the first lines of a run: half of the time of one so small
+    preparing.describe_network = lambda *_: iter(())  # first lines of a run: half of the time of one so small
     for name, value in patches.items():
         setattr(loop, name, value)
     for line in sys.stdin:

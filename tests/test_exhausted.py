@@ -10,7 +10,7 @@ import torch
 
 from command import Command, one_line_error
 from drawn import steps
-from neocog.app import session
+from neocog.app import preparing
 from neocog.core.errors import DivergedError
 from neocog.tasks.classification import Classification
 from neocog.training.budget import Pace
@@ -39,7 +39,7 @@ def test_a_loss_that_is_no_number(
         return honest(self, outputs, targets) * (math.nan if calls > 15 else 1)
 
     monkeypatch.setattr(Classification, "loss", loss)
-    monkeypatch.setattr(session, "measure", lambda *_, **__: Pace(1, 1))  # the measured steps count as well
+    monkeypatch.setattr(preparing, "measure", lambda *_, **__: Pace(1, 1))  # the measured steps count as well
     result = neocog("train", pictures, *SMALL, "--epochs", 20)
     one_line_error(result, 5, "the loss became nan in epoch", "diverged.json", "the last checkpoint is finite", "--lr")
     facts = json.loads((tmp_path / "run" / "diverged.json").read_text())

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from draw import draw
 from neocog.app.building import evaluation_loader
+from neocog.app.preparing import prepare
 from neocog.app.processes import joined, predict_together
-from neocog.app.session import Session, prepare
+from neocog.app.session import Session
 from neocog.core.config import load_config
 from neocog.core.events import Events
 from neocog.training.world import World, whole

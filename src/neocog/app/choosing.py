@@ -20,9 +20,14 @@ from neocog.app.embedding import VIEWS, Embedder
 from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
 from neocog.training.timing import seconds_per_batch
+from neocog.training.world import World
 from neocog.transfer.evidence import Depths, cross_validated
 
-SAMPLE = 1000  # pictures that are embedded to be judged by
+SAMPLE = 500  # pictures that are embedded to be judged by
+TRIED = 32  # of them, before it is known how many fit into
+SHARE = 0.05  # of a time budget
+FEW_AT_ONCE = 16  # pictures of a step by which the whole network's pace is judged
+STEPS = 4
 LARGE = 1000  # training pictures of each class: the lectures give no number
 ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
 LATE = 10**6  # an epoch in which everything learns
@@ -113,11 +118,16 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     rows = data.rows("train")
     labels = data.labels[rows]
     counts = np.bincount(labels, minlength=len(data.classes))
-    sample = rows[sampled(labels, config.seed)]
     depths = Depths(loaded.network)
+    looking = replace(source, backbone=depths)
+    order = rows[sampled(labels, config.seed)]
+    looking.embed(order[:2], None, 0)  # the first pictures pay for what all need
     began = time.monotonic()
-    values = replace(source, backbone=depths).embed(sample, None, 0)
-    each = (time.monotonic() - began) / len(sample)
+    looking.embed(order[:TRIED], None, 0)
+    each = (time.monotonic() - began) / len(order[:TRIED])
+    most = SAMPLE if left is None else min(SAMPLE, max(TRIED, int(SHARE * left / each)))
+    sample = order[: int(world.agree(lambda: str(most)))]
+    values = looking.embed(sample, None, 0)
     half, whole = values[:, : depths.width], values[:, depths.width :]
     y = data.labels[sample]
     several = np.bincount(y)[np.unique(y)].min() > 1
@@ -143,19 +153,25 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
 
 
 def sampled(labels: "np.typing.NDArray[np.int64]", seed: int) -> "np.typing.NDArray[np.int64]":
-    """The places of up to SAMPLE pictures, of every class as many as of any other, or all it has."""
+    """The places of up to SAMPLE pictures; the first n of them hold of every class as many as of any other, or all it
+    has."""
     order = np.random.default_rng(seed).permutation(len(labels))
     rank = np.empty(len(labels), np.int64)  # how many of its class were drawn before
     for label in np.unique(labels):
         own = order[labels[order] == label]
         rank[own] = np.arange(len(own))
-    return np.sort(np.lexsort((order.argsort(), rank))[:SAMPLE])
+    return np.lexsort((order.argsort(), rank))[:SAMPLE]
 
 
 def seconds_of_full(config: TrainConfig, source: Embedder, loaded: Loaded) -> float:
-    """Of one pass over the pictures in which the whole network learns."""
-    trying = config.model_copy(update={"regime": "full"})
-    loader = training_loader(trying, source.dataset, source.preprocessing, source.machine, source.world)
+    """Of one pass over the pictures in which the whole network learns, judged by a few small steps."""
+    pictures = len(source.dataset.rows("train"))
+    few = min(FEW_AT_ONCE, pictures)
+    trying = config.model_copy(update={"regime": "full", "batch_size": few})
+    loader = training_loader(trying, source.dataset, source.preprocessing, source.machine, World())
     task = make_task(trying, source.dataset, source.machine.device)
     regime = settings.make_regime(trying)
-    return len(loader) * seconds_per_batch(loaded.network, task, loader, regime, LATE, bf16=source.machine.bf16)
+    seconds = seconds_per_batch(
+        loaded.network, task, loader, regime, LATE, bf16=source.machine.bf16, most=STEPS
+    )  # fmt: skip
+    return pictures / few * seconds

@@ -21,8 +21,9 @@ from neocog.app.compare_plan import Measured
 from neocog.app.costing import StepMemory
 from neocog.app.embedding import VIEWS, embedder
 from neocog.app.machine import Machine
+from neocog.app.preparing import open_data, prepare
 from neocog.app.run import Run
-from neocog.app.session import Session, open_data, prepare
+from neocog.app.session import Session
 from neocog.app.train import start
 from neocog.app.zoo import preprocessing_of
 from neocog.core.config import CLOSED, TrainConfig, load_config
@@ -71,7 +72,7 @@ def open_pictures(config: TrainConfig, events: Events) -> Dataset:
 
 def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> tuple[Measured, dict[str, Any]]:
     """What a candidate takes here, and its row's facts. `budget`: seconds of the whole comparison; `share`: of them,
-    one candidate's. Nothing is left but the cache of pictures. Errors: as `neocog.app.session.prepare`."""
+    one candidate's. Nothing is left but the cache of pictures. Errors: as `neocog.app.preparing.prepare`."""
     open_pictures(config, Events())  # so that reading them counts for nobody
     facts: dict[str, Any] = {"settings": {}}
     if config.regime == "auto":

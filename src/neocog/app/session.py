@@ -1,8 +1,6 @@
 """One run, decided and built, then carried out: train, evaluate, keep, report."""
 
-import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,55 +8,28 @@ import numpy as np
 import torch
 
 import neocog
-from neocog.app import records, selecting, settings
-from neocog.app.announcing import describe_data, describe_length, describe_network, duration, rounded, size
-from neocog.app.building import (
-    build_network,
-    choose_loss,
-    choose_preprocessing,
-    evaluation_loader,
-    make_task,
-    with_head,
-)
-from neocog.app.choosing import choose
-from neocog.app.costing import LATE, StepMemory
-from neocog.app.embedding import embedder, stacked
-from neocog.app.learning import Learner, from_embeddings, from_pictures
-from neocog.app.machine import Machine, available_memory, choose_machine
-from neocog.app.processes import predict_together, threads_of
+from neocog.app import records
+from neocog.app.announcing import rounded, size
+from neocog.app.building import build_network, evaluation_loader
+from neocog.app.costing import StepMemory
+from neocog.app.machine import Machine, available_memory
+from neocog.app.processes import predict_together
 from neocog.app.reporting import write_report
 from neocog.app.run import Run
-from neocog.app.zoo import Loaded, preprocessing_of
-from neocog.core.config import CLOSED, TrainConfig, seconds
+from neocog.app.zoo import Loaded
+from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
-from neocog.core.errors import ResourceError, UsageError
+from neocog.core.errors import ResourceError
 from neocog.core.events import Events
 from neocog.core.files import sha256_of
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
-from neocog.data.dataset import Dataset, open_dataset
-from neocog.data.decode import DecodeOptions
-from neocog.data.folds import divide
+from neocog.data.dataset import Dataset
 from neocog.evaluate import Predictions, summarise
 from neocog.export.bundle import ModelCard, write_bundle
-from neocog.tasks.classification import Classification
-from neocog.training.budget import Budget, Pace
 from neocog.training.loop import Trainer
-from neocog.training.rates import find_rate
-from neocog.training.timing import seconds_per_batch, seconds_per_evaluation
 from neocog.training.world import World, like
 from neocog.transfer.fit import Fit
-from neocog.transfer.regimes import FineTune, classifier_of
-
-REPORT_SECONDS = 2.0  # for the bundle and the page
-SEEN = 256  # pixels of the short side by which networks are compared
-RATE_STEPS, RATE_SHARE = 100, 0.2  # of the search for a rate, and of a time budget that it may take
-CELL_SECONDS = 1e-6  # for a number of predictions.csv
-# Settings that change no weight, or that a run may have other ones of when it goes on.
-FREE = frozenset(
-    ("data", "epochs", "time", "threads", "device", "precision", "layout", "shard", "patience", "max_excluded",
-     "strict", "allow_empty_classes")
-)  # fmt: skip
 
 
 @dataclass
@@ -160,164 +131,8 @@ class Session:
         self.events.emit("note", label=label, text=text)
 
 
-def prepare(
-    config: TrainConfig, folder: Path, events: Events, world: World | None = None, *, spent: float = 0.0,
-    resumed: bool = False,
-) -> Session:  # fmt: skip
-    """Opens the data, decides every open setting and builds the network and its trainer. `spent`: seconds of a time
-    budget that are gone. `resumed`: there is something to evaluate even where none is left."""
-    began, world = time.monotonic() - spent, world or World()
-    config = config.model_copy(update={"threads": threads_of(config.threads, world)})
-    machine = choose_machine(config)
-    said = events if world.first else Events()  # of several processes the first one speaks
-    choices: dict[str, Any] = {}
-    if config.model == selecting.AUTO:
-        selecting.check(config)
-        some = open_data(config, config.image_size or SEEN, 3, events)
-        left = None if config.time is None else seconds(config.time) - (time.monotonic() - began)
-        config, choices["models"] = selecting.select(config, some, machine, world, said, left)
-    entry = lookup(config.model)
-    own = preprocessing_of(entry, config.weights) if config.weights else None
-    channels = {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
-    dataset = open_data(config, settings.largest_side(config, entry.spec, own), channels, events)
-    if len(dataset.rows("val")) + len(dataset.rows("test")) == 0:
-        raise UsageError("no picture is kept from training, so nothing could be said about the result",
-                         "give --test-fraction or --val-fraction more than 0")  # fmt: skip
-    resize, size = settings.decide_size(config, entry.spec, own, dataset.equal_size)
-    config = settings.decide(config, dataset.channels, size)
-    loaded = build_network(config, dataset, size)
-    config = choose_loss(config, loaded.network)
-    machine.place(loaded.network)
-    preprocessing = choose_preprocessing(own, resize, size, dataset)
-    tell(said, describe_data(dataset))
-    each, ending = 0.0, 0.0
-    if config.time is not None:
-        kept = evaluation_loader(dataset, np.concatenate([dataset.rows("val"), dataset.rows("test")]), preprocessing,
-                                 machine, config.threads, world)  # fmt: skip
-        each = seconds_per_evaluation(loaded.network, kept, bf16=machine.bf16)
-        ending = each * kept.rounds
-    report = REPORT_SECONDS + CELL_SECONDS * len(dataset) * len(dataset.classes)
-    left = seconds(config.time) - (time.monotonic() - began) - ending - report if config.time is not None else None
-    if config.regime == "auto":
-        source = embedder(config, dataset, loaded, preprocessing, machine, world)
-        evidence = choose(config, source, loaded, left)
-        config = config.model_copy(update={"regime": evidence.regime})
-        loaded = with_head(config, loaded, 1)
-        choices["regime"] = asdict(evidence)
-        tell(said, [("evidence", line) for line in evidence.lines()])
-    tell(said, describe_network(config, loaded, preprocessing, machine, world))  # before the network is divided
-    config = settings.settle(config, len(dataset.rows("train")))
-    if config.regime == "features":
-        learner = from_embeddings(config, dataset, loaded, preprocessing, machine, world, said, left)
-        assert learner.embedded is not None
-        config = config.model_copy(update={"views": learner.embedded.views})
-        tell(said, [("features", learner.embedded.note)])
-    else:
-        learner = from_pictures(config, dataset, loaded, preprocessing, machine, world, each)
-    trainer: Trainer | Fit
-    if config.head in CLOSED:
-        trainer = make_fit(learner, loaded, dataset, folder, events, world)
-    else:
-        task = make_task(config, dataset, machine.device)
-        pace = measure(learner, task, config)
-        budget = None
-        if config.time is not None:
-            budget = Budget(
-                seconds(config.time), time.monotonic() - began, pace, learner.validation, ending, report,
-                len(learner.loader), config.epochs and config.epochs * len(learner.loader),
-            )  # fmt: skip
-            if not resumed:
-                refuse_too_little(config, budget)
-        trainer = Trainer(
-            learner.network, task, learner.loader, learner.regime, learner.recipe, folder=folder,
-            validate=learner.validate, events=events, world=world, budget=budget,
-            identity=identity_of(config, dataset), names=dataset.files,
-        )  # fmt: skip
-        if config.find_lr and config.lr is None:
-            rate, choices["rate"], why = look_for_rate(trainer, pace, budget)
-            config = config.model_copy(update={"lr": rate})
-            trainer.recipe, trainer.identity = replace(trainer.recipe, lr=rate), identity_of(config, dataset)
-            tell(said, [("rate", f"{rate:g}: {why}")])
-        tell(said, describe_length(config, pace, budget, len(learner.loader)))
-    return Session(config, folder, dataset, loaded, preprocessing, machine, world, trainer, events, choices)
-
-
-def tell(events: Events, notes: Iterable[tuple[str, str]]) -> None:
-    for label, text in notes:
-        events.emit("note", label=label, text=text)
-
-
-def look_for_rate(trainer: Trainer, pace: Pace, budget: Budget | None) -> tuple[float, dict[str, Any], str]:
-    """(the rate to train with, what was found, why): the usual one where none stands out, or the time is short."""
-    usual = trainer.recipe.lr
-    if budget is not None and RATE_STEPS * pace.first > RATE_SHARE * budget.left():
-        short = f"the usual one, as {RATE_STEPS} steps to look for another would take over {RATE_SHARE:.0%} of the time"
-        return usual, {}, short
-    found = find_rate(trainer, steps=RATE_STEPS)
-    if found.suggestion is None:
-        return usual, asdict(found), f"the usual one, as {found.why}"
-    return found.suggestion, asdict(found), found.why
-
-
-def make_fit(learner: Learner, loaded: Loaded, dataset: Dataset, folder: Path, events: Events, world: World) -> Fit:
-    """The head that is fitted at once to all views of all training pictures."""
-    assert learner.embedded is not None
-    features, labels, rows = stacked(learner.embedded, dataset.labels)
-    return Fit(
-        learner.network, classifier_of(loaded.network), features, labels, rows, learner.recipe, folder=folder,
-        validate=learner.validate, events=events, world=world,
-    )  # fmt: skip
-
-
-def refuse_too_little(config: TrainConfig, budget: Budget) -> None:
-    """UsageError where not even one step fits into the time."""
-    if budget.is_over():
-        least = budget.gone() + budget.ending + budget.validation + budget.pace.later
-        raise UsageError(
-            f"{config.time} are not enough: {duration(least)} go for reading the pictures, one step, the evaluation "
-            "and the report", "give a longer --time, or --epochs instead",
-        )  # fmt: skip
-
-
-def identity_of(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
-    """What a checkpoint must have been made with to be continued."""
-    values = {name: value for name, value in config.model_dump().items() if name not in FREE}
-    return values | {"classes": dataset.classes}
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and ("not enough memory" in text or "can't allocate memory" in text)
     )
-
-
-def measure(learner: Learner, task: Classification, config: TrainConfig) -> Pace:
-    """Seconds of a batch at the start, and of one in which everything learns that will."""
-
-    def seconds_in(epoch: int) -> float:
-        bf16 = learner.recipe.bf16
-        return seconds_per_batch(learner.network, task, learner.loader, learner.regime, epoch, bf16=bf16)
-
-    start = seconds_in(0)
-    if not isinstance(learner.regime, FineTune) or config.head_epochs == 0:
-        return Pace(start, start)
-    return Pace(start, seconds_in(LATE), config.head_epochs * len(learner.loader))
-
-
-def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:
-    """`channels` None: grey where every picture is."""
-    dataset = open_dataset(
-        config.data, DecodeOptions(channels or 3, config.background, config.max_pixels, config.frames), resize=resize,
-        val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed,
-        threads=config.threads, max_excluded=config.max_excluded, strict=config.strict,
-        follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes, group_by=config.group_by,
-        on_progress=lambda done, total: events.emit("progress", what="scanning", done=done, total=total),
-    )  # fmt: skip
-    if config.fold is not None:
-        dataset = divide(
-            dataset, config.fold, config.folds, config.repeats,
-            val_fraction=config.val_fraction, test_fraction=config.test_fraction,
-        )  # fmt: skip
-        events.emit("note", label="division", text=dataset.how_split)
-    return dataset.with_channels(channels or (1 if dataset.grey else 3))

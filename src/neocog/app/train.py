@@ -13,10 +13,11 @@ from neocog.app import folds, records
 from neocog.app.comparing import compare_split
 from neocog.app.folding import train_all
 from neocog.app.folds import Folds
+from neocog.app.preparing import prepare
 from neocog.app.processes import joined
 from neocog.app.run import Run
 from neocog.app.selecting import AUTO
-from neocog.app.session import Session, prepare
+from neocog.app.session import Session
 from neocog.core.config import TrainConfig, load_config
 from neocog.core.errors import ModelFileError, UsageError
 from neocog.core.events import Events

@@ -9,8 +9,8 @@ import torch
 from neocog.app.building import evaluation_loader
 from neocog.app.comparing import compare_split
 from neocog.app.machine import choose_machine
+from neocog.app.preparing import open_data
 from neocog.app.run import Run
-from neocog.app.session import open_data
 from neocog.core.errors import DataError, UsageError
 from neocog.core.events import Events
 from neocog.evaluate import Predictions, predict, summarise

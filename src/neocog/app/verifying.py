@@ -18,9 +18,9 @@ from neocog.app import folds, records
 from neocog.app.building import evaluation_loader
 from neocog.app.folding import quieter
 from neocog.app.machine import choose_machine, device_name
+from neocog.app.preparing import open_data
 from neocog.app.recomputing import columns, differences, leaves, places
 from neocog.app.run import FOLDS, Run
-from neocog.app.session import open_data
 from neocog.core.config import CLOSED, TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
 from neocog.core.events import Events

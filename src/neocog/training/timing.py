@@ -15,9 +15,9 @@ MOST, LEAST, SECONDS = 12, 4, 8.0  # batches, and the time after which LEAST are
 
 
 def seconds_per_batch(
-    network: nn.Module, task: Task, loader: Loader, regime: Regime, epoch: int, *, bf16: bool
+    network: nn.Module, task: Task, loader: Loader, regime: Regime, epoch: int, *, bf16: bool, most: int = MOST
 ) -> float:
-    """Loading, forward and backward of real batches: the median of the second half of up to MOST. It runs on a copy:
+    """Loading, forward and backward of real batches: the median of the second half of up to `most`. It runs on a copy:
     the network, and every random number of the run, stay as they were."""
     twin = copy.deepcopy(network)
     regime.enter(twin, epoch)
@@ -35,7 +35,7 @@ def seconds_per_batch(
         return True
 
     with torch.random.fork_rng():
-        return settled_seconds(step)
+        return settled_seconds(step, most)
 
 
 def seconds_per_evaluation(network: nn.Module, loader: Loader, *, bf16: bool) -> float:
@@ -62,7 +62,7 @@ def seconds_per_evaluation(network: nn.Module, loader: Loader, *, bf16: bool) ->
             module.training = training
 
 
-def settled_seconds(step: Callable[[], bool]) -> float:
+def settled_seconds(step: Callable[[], bool], most: int = MOST) -> float:
     """The median time of a step once it has settled. The first ones are slower, up to twice: memory is faulted in,
     kernels are chosen. `step` returns False where there was nothing left to do."""
     times: list[float] = []
@@ -71,6 +71,6 @@ def settled_seconds(step: Callable[[], bool]) -> float:
         now = time.monotonic()
         times.append(now - started)
         started = now
-        if len(times) >= MOST or (len(times) >= LEAST and now - beginning > SECONDS):
+        if len(times) >= most or (len(times) >= LEAST and now - beginning > SECONDS):
             break
     return median(times[len(times) // 2 :])
