@@ -19,8 +19,9 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import neocog
+from neocog.core.events import Events
 from neocog.core.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
@@ -58,6 +60,8 @@ REGIMES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+
+PACED = {"features, 10 cached views": 30, "probe": 4, "partial, 2 stages": 5, "full": 5, "scratch": 3}  # epochs
 
 # What the numbers of pictures are tried with.
 CELLS = ("features", "features, 10 cached views", "partial, 2 stages", "full", "scratch, regularised")
@@ -129,6 +133,36 @@ def regimes(results: Results, data: Path, seeds: int, folder: Path) -> None:
                         pictures, network, name, seed, data, folder
                     ),
                 )
+
+
+def paces(results: Results, data: Path, folder: Path) -> None:
+    """Seconds of an epoch, validation and checkpoint included: of a head on cached views, and of the same head with the
+    frozen network in front of it. And what the cache costs, once."""
+    pictures = clothes(data, folder)
+    for network in NETWORKS:
+        for name, epochs in PACED.items():
+            results.get(
+                f"paces/{network}/{name}",
+                lambda network=network, name=name, epochs=epochs: paced(  # type: ignore[misc]
+                    pictures, network, name, epochs, data, folder
+                ),
+            )
+
+
+def paced(pictures: Path, network: str, name: str, epochs: int, data: Path, folder: Path) -> dict[str, Any]:
+    """The median over the epochs but the first; `before`: seconds until the first one began."""
+    start, settings = REGIMES[name]
+    began, times = time.monotonic(), [0.0]
+    events = Events()
+    events.on("run_started", lambda **_: times.append(time.monotonic() - began))
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        run = neocog.train(
+            pictures, network, weights=weights_of(network, start, data, folder), knobs=NETWORKS[network],
+            out=Path(place) / "run", events=events, **SHARED | settings | {"epochs": epochs},
+        )  # fmt: skip
+        rows = [json.loads(line)["seconds"] for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    each = [after - before for before, after in pairwise(rows)]
+    return {"epoch": round(median(each), 4), "before": round(times[-1], 1), "epochs": epochs}
 
 
 def sizes(results: Results, data: Path, seeds: int, folder: Path) -> None:
@@ -233,6 +267,8 @@ def main() -> None:
             regimes(Results(), arguments.data, arguments.seeds, Path(place))
         elif arguments.what == "sizes":
             sizes(Results(), arguments.data, arguments.seeds, Path(place))
+        elif arguments.what == "paces":
+            paces(Results(), arguments.data, Path(place))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "neocog"
 ZOO = "models|zoo|layers"
 RUNS = "checkpoint|train|budget|exhausted|kill|together"
+TRANSFER = "regimes|views|heads|transfer"
 QUICK = "not cli and not judged and not real_step and not every_family"
 
 
@@ -375,11 +376,75 @@ FAULTS = [
     ),
     Fault(
         "the processes take the same rows of a batch",
-        "data/loader.py",
-        "plan = [positions[self.rank :: self.world_size] for positions in plan]",
-        "plan = [positions[:: self.world_size] for positions in plan]",
-        "learns",
+        "data/plan.py",
+        "return [places[self.rank :: self.world_size] for places in plan]",
+        "return [places[:: self.world_size] for places in plan]",
+        "learns or batches_are",
         RUNS,
+    ),
+    Fault(
+        "batch norm of a frozen stage goes on learning",
+        "transfer/regimes.py",
+        "network.requires_grad_(False).eval()",
+        "network.requires_grad_(False)",
+        "frozen",
+        TRANSFER,
+    ),
+    Fault(
+        "all stages learn at one rate",
+        "transfer/regimes.py",
+        "self.finetune_lr * self.layer_decay**depth * risen",
+        "self.finetune_lr * risen",
+        "rates",
+        TRANSFER,
+    ),
+    Fault(
+        "a cached view is believed whatever it holds",
+        "transfer/views.py",
+        'if path.stem.rpartition("-")[2] == sha256_of(path)[:DIGITS]:',
+        "if path.is_file():",
+        "flipped or stopped",
+        TRANSFER,
+    ),
+    Fault(
+        "another seed finds the same augmented views",
+        "app/embedding.py",
+        "[asdict(augment), self.config.seed]",
+        "[asdict(augment)]",
+        "cache",
+        TRANSFER,
+    ),
+    Fault(
+        "every epoch sees the first view",
+        "app/embedding.py",
+        "train[epoch % max(number, 1)]",
+        "train[0]",
+        "cached_views",
+        TRANSFER,
+    ),
+    Fault(
+        "a picture is its own neighbour",
+        "transfer/closed.py",
+        "cosines[torch.arange(len(some)), some] = -2.0",
+        "cosines[torch.arange(len(some)), some] += 0.0",
+        "neighbours",
+        TRANSFER,
+    ),
+    Fault(
+        "the standardisation of the SVM's features is lost",
+        "transfer/closed.py",
+        "head.weight.copy_(torch.from_numpy(scale * weight / std))",
+        "head.weight.copy_(torch.from_numpy(scale * weight))",
+        "svm",
+        TRANSFER,
+    ),
+    Fault(
+        "a run's head is forgotten",
+        "app/session.py",
+        "head=self.loaded.head",
+        "head=None",
+        "every_head_learns",
+        TRANSFER,
     ),
 ]
 

@@ -20,13 +20,16 @@ SMALL = ("--image-size", 16, "--batch-size", 8, "--device", "cpu", "--lr", 0.01)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`source`: a run on three colours; `data`: three other classes, greys with noise and a tint."""
+    """`source`: a run on three colours; `data`: three other classes, `sets`: the same in sets of
+    their own."""
     place = tmp_path_factory.mktemp("transfer")
     colours(place / "before", 20, noise=200, tint=30)
     package.train(
         place / "before", "resnet20", out=place / "source", epochs=3, image_size=16, batch_size=8, device="cpu"
     )
     colours(place / "data", 20, names=("x", "y", "z"), noise=200, tint=25, seed=7)
+    for number, name in enumerate(("train", "val", "test")):
+        colours(place / "sets" / name, 8, names=("x", "y", "z"), noise=200, tint=25, seed=number)
     return place
 
 
@@ -125,7 +128,7 @@ def test_the_cache_is_found_again_and_a_flipped_byte_is_made_good(
     neocog: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    words = ("train", made / "data", "--model", "resnet20", "--weights", made / "source", *SMALL, "--regime",
+    words = ("train", made / "sets", "--model", "resnet20", "--weights", made / "source", *SMALL, "--regime",
              "features", "--epochs", 3, "--views", 2)  # fmt: skip
     first = neocog(*words, "--out", "one")
     assert "embedded now" in first.out
