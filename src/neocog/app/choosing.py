@@ -31,7 +31,7 @@ STEPS = 4
 LARGE = 1000  # training pictures of each class: the lectures give no number
 ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
 LATE = 10**6  # an epoch in which everything learns
-FEW = 10  # pictures of the rarest class below which a whole network is not worth fine-tuning
+FEW = 3  # pictures of the rarest class below which a whole network is not worth fine-tuning
 PASSES = 4  # over the pictures, at least, for a whole network
 
 RULE = {  # (large, similar) -> what the deck says
@@ -89,10 +89,11 @@ class Evidence:
         if self.accuracy is None or self.added is None:
             yield "a class has one picture, so nothing can be cross-validated"
         else:
+            stands = "similar to" if self.similar else "different from"
             yield (
-                f"a linear classifier on {self.sampled:,} embeddings names {self.accuracy:.3f} unseen, at half depth "
-                f"({self.stage}) {self.halfway:.3f}: the last half adds {self.added:.0%}, "
-                f"{'similar' if self.similar else 'not similar'} (from {ALIKE:.0%} on); "
+                f"a linear classifier on {self.sampled:,} embeddings names {self.accuracy:.1%} of pictures that it has "
+                f"not seen, at half depth ({self.stage}) {self.halfway:.1%}: the last half adds {self.added:.0%} of what "
+                f"is above chance, so they are {stands} the pretraining's (similar: {ALIKE:.0%}); "
                 f"LogME {self.log_me:.3f}, H-score {self.h_score:.2f}"
             )
         budget = f", of {duration(self.left)} that are left" if self.left is not None else ""
@@ -140,9 +141,11 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     if rarest < FEW:
         regime, why = "features", f"because fewer than {FEW} pictures of a class do not carry a whole network"
     elif passes is not None and passes < PASSES:
-        regime, why = "features", f"because the time is enough for {passes:.1f} passes through the whole network"
+        regime, why = "features", f"because the time is enough for {passes:.1f} passes through the whole network only"
+    elif passes is not None:
+        regime, why = "full", f"because the time is enough for {passes:.0f} passes through the whole network"
     else:
-        regime, why = "full", "which is slower, and better in our measurements from that many pictures on"
+        regime, why = "full", "because no time budget speaks against it"
     said = world.agree(lambda: f"{regime} {why}")
     regime, _, why = said.partition(" ")
     return Evidence(

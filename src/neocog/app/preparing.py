@@ -136,7 +136,9 @@ class Preparation:
 
     def choose_regime(self) -> None:
         config, data = self.config, self.dataset
-        if config.regime == "auto":
+        if config.regime == "auto" and not len(self.loaded.network.stages):
+            self.update(regime="full")  # there is nothing to freeze
+        elif config.regime == "auto":
             source = embedder(config, data, self.loaded, self.preprocessing, self.machine, self.world)
             evidence = choose(config, source, self.loaded, self.left())
             self.update(regime=evidence.regime)

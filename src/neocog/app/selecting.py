@@ -42,8 +42,8 @@ class Candidate:
 
     def line(self) -> str:
         return (
-            f"{self.model}: a linear classifier on its embeddings names {self.accuracy:.3f} unseen, LogME "
-            f"{self.log_me:.3f}, {duration(self.seconds)} a picture"
+            f"{self.model}: a linear classifier on its embeddings names {self.accuracy:.1%} of pictures that it has not "
+            f"seen, LogME {self.log_me:.3f}, {duration(self.seconds)} a picture"
         )
 
 
