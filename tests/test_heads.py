@@ -14,7 +14,7 @@ from neocog.core.errors import DataError, UsageError
 from neocog.core.head import HeadSpec
 from neocog.core.registry import lookup, names
 from neocog.layers.similarity import Neighbours, Prototypes
-from neocog.transfer.closed import PENALTIES, fit_neighbours, fit_prototypes, fit_svm
+from neocog.transfer.closed import PENALTIES, evenly, fit_neighbours, fit_prototypes, fit_svm
 from neocog.transfer.evidence import Depths, cross_validated
 from neocog.transfer.heads import Backbone, attach, tail_of, width_of
 from neocog.transfer.regimes import classifier_of
@@ -117,7 +117,7 @@ def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_neighbours_vote_as_scikit_learn_s_do(digits: tuple[Tensor, ...]) -> None:
     x, y, others, truth = digits
     head = Neighbours(64, 10, len(x))
-    chosen = fit_neighbours(head, x, y)
+    chosen = fit_neighbours(head, x, y, torch.arange(len(x)))
     temperature, doubt = float(head.temperature), float(head.doubt)
     judge = KNeighborsClassifier(
         int(head.count), metric="cosine", weights=lambda far: np.exp((1 - far) / temperature)
@@ -142,7 +142,7 @@ def test_neighbours_vote_as_scikit_learn_s_do(digits: tuple[Tensor, ...]) -> Non
 def test_prototypes_are_the_means_and_are_judged_without_the_picture_itself(digits: tuple[Tensor, ...]) -> None:
     x, y, others, truth = digits
     head = Prototypes(64, 10)
-    chosen = fit_prototypes(head, x, y)
+    chosen = fit_prototypes(head, x, y, torch.arange(len(x)))
     unit = x.numpy() / np.linalg.norm(x.numpy(), axis=1, keepdims=True)
     means = np.stack([unit[y.numpy() == k].mean(0) for k in range(10)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -163,10 +163,10 @@ def test_prototypes_are_the_means_and_are_judged_without_the_picture_itself(digi
 def test_one_picture_of_a_class_is_enough_for_a_prototype_and_none_is_not() -> None:
     x, y = torch.eye(4), torch.tensor([0, 0, 1, 2])
     head = Prototypes(4, 3)
-    fit_prototypes(head, x, y)
+    fit_prototypes(head, x, y, torch.arange(4))
     assert head(x).argmax(1).tolist() == [0, 0, 1, 2]
     with pytest.raises(DataError, match="class number 1"):
-        fit_prototypes(head, x, torch.tensor([0, 0, 2, 2]))
+        fit_prototypes(head, x, torch.tensor([0, 0, 2, 2]), torch.arange(4))
 
 
 def test_the_svm_is_scikit_learn_s_folded_into_one_layer(digits: tuple[Tensor, ...]) -> None:
@@ -206,3 +206,40 @@ def test_cross_validation_sees_a_signal_and_none_in_noise() -> None:
     noise = draw.normal(size=(120, 50)).astype(np.float32)
     assert cross_validated(noise, y, 0) < 0.4
     assert cross_validated(noise + np.eye(4, 50)[y].astype(np.float32) * 6, y, 0) > 0.95
+
+
+def test_another_view_of_a_picture_is_no_witness() -> None:
+    """Random vectors, random labels, three views of each: nothing can be known of a picture that was not seen."""
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(150, 16, generator=draw), torch.randint(0, 5, (150,), generator=draw)
+    views = torch.cat([x, x + 0.01, x - 0.01])
+    labels, rows = y.repeat(3), torch.arange(150).repeat(3)
+    assert fit_neighbours(Neighbours(16, 5, 450), views, labels, rows).accuracy < 0.4
+    found = fit_prototypes(Prototypes(16, 5), views, labels, rows).accuracy
+    assert found == pytest.approx(fit_prototypes(Prototypes(16, 5), x, y, torch.arange(150)).accuracy, abs=0.03)
+
+
+def test_a_sample_has_as_many_of_every_class() -> None:
+    labels = np.repeat([0, 1, 2], [500, 20, 3])
+    places = evenly(labels, 60, 0)
+    assert len(set(places.tolist())) == 60
+    assert np.bincount(labels[places]).tolist() == [37, 20, 3]
+    assert sorted(np.bincount(labels[places[:9]]).tolist()) == [3, 3, 3]
+    assert sorted(evenly(labels, 10**6, 0).tolist()) == list(range(523))
+
+
+def test_many_pictures_and_a_rare_class_have_an_svm() -> None:
+    draw = np.random.default_rng(0)
+    y = np.r_[np.repeat([0, 1], 1010), [2, 2]]
+    x = torch.from_numpy(draw.normal(size=(len(y), 4)) + y[:, None]).float()
+    assert fit_svm(nn.Linear(4, 3), x, torch.from_numpy(y), torch.arange(len(y)), 0).accuracy > 0.6
+
+
+def test_a_class_with_one_picture_is_left_out_of_the_cross_validation() -> None:
+    draw = np.random.default_rng(0)
+    y = np.r_[np.repeat([0, 1], 20), [2]]
+    x = draw.normal(size=(41, 5)).astype(np.float32) + 4 * y[:, None].astype(np.float32)
+    found = cross_validated(x, y, 0)
+    assert found is not None
+    assert found > 0.9
+    assert cross_validated(x[:2], np.array([0, 1]), 0) is None

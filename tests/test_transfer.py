@@ -1,6 +1,7 @@
 """Transfer from the command line: every regime and head, from a small network that was trained on other colours."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,7 @@ def test_refusals(neocog: Command, made: Path, tmp_path: Path) -> None:
         ("--regime", "features", "--cutmix", 1): "cutmix cuts pixels",
         ("--regime", "features", "--shard"): "too small to be divided",
         ("--regime", "full", "--views", 3): "views goes with regime features",
+        ("--views", 3, "--unfreeze", 1): "give one",
         ("--regime", "full", "--unfreeze", 3): "unfreeze goes with regime partial",
         ("--regime", "features", "--head", "svm", "--find-lr"): "fitted at once",
         ("--regime", "features", "--stage", "stage9"): "did you mean stage",
@@ -260,3 +262,41 @@ def test_a_cache_that_cannot_be_written_is_said(neocog: Command, made: Path, tmp
         views.unlink()
         if aside.exists():
             aside.rename(views)
+
+
+def test_auto_takes_what_other_settings_leave_possible_and_its_run_opens(neocog: Command, made: Path) -> None:
+    words = ("train", made / "data", "--model", "resnet20", "--weights", made / "source", *SMALL, "--epochs", 1)
+    for number, (more, regime) in enumerate(
+        {("--views", 2): "features", ("--unfreeze", 1): "partial", ("--cutmix", 1): "full"}.items()
+    ):
+        assert neocog(*words, *more, "--out", f"run{number}").code == 0
+        run = package.Run.open(f"run{number}")
+        assert run.config.regime == regime
+        assert neocog("val", run.folder, "--verify", "--json").code == 0
+    nothing = ("train", made / "data", "--model", "resnet20", *SMALL, "--views", 3, "--out", "none")
+    one_line_error(neocog(*nothing), 2, "views goes with regime features, which starts from weights")
+
+
+def test_a_head_does_not_go_on_with_another_network(neocog: Command, made: Path) -> None:
+    shutil.copytree(made / "source", "start")
+    words = ("train", made / "data", "--model", "resnet20", "--weights", "start", *SMALL, "--regime", "features",
+             "--epochs", 3, "--views", 1)  # fmt: skip
+    assert neocog(*words, "--out", "run").code == 0
+    other = ("train", made / "data", "--model", "resnet20", "--weights", "start", *SMALL, "--regime", "full",
+             "--epochs", 1, "--head-epochs", 0, "--out", "other")  # fmt: skip
+    assert neocog(*other).code == 0
+    shutil.rmtree("start")
+    shutil.move("other", "start")
+    one_line_error(neocog("resume", "run", "--epochs", 4), 2, "backbone was")
+
+
+def test_the_same_command_again_keeps_what_was_decided(neocog: Command, made: Path) -> None:
+    words = ("train", made / "data", "--model", "resnet20", "--weights", made / "source", *SMALL[:-2], "--find-lr",
+             "--epochs", 2, "--out", "run")  # fmt: skip
+    first = neocog(*words)
+    assert first.code == 0, first.err
+    before = Path("run/config.toml").read_bytes()
+    again = neocog(*words, "--resume", "exact")
+    assert again.code == 0, again.err
+    assert "evidence" not in again.out
+    assert Path("run/config.toml").read_bytes() == before

@@ -1,6 +1,7 @@
 """Cached embeddings: computed once, found again, shared, and never believed when a disk has changed them."""
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_a_flipped_byte_is_noticed_and_the_view_is_made_again(tmp_path: Path, wh
 def test_a_computation_that_was_stopped_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         Views(tmp_path, N, Counted(fail_at=2)).fill(0)
-    portion = next((tmp_path / "view-000").glob("000001-*.npy"))
+    portion = next(tmp_path.glob("part-000-000001-*.npy"))
     portion.write_bytes(portion.read_bytes()[:-1])
     made, count = filled(tmp_path, 0)
     assert count.calls == [(0, PORTION, 2 * PORTION), (0, 2 * PORTION, N)]  # the damaged portion, and the missing one
@@ -116,6 +117,32 @@ def test_two_processes_share_the_portions(tmp_path: Path, one_disk: bool, monkey
         assert shares == [[0, 2], [1]]
     else:  # each host computes what the other could not leave for it
         assert shares == [[0, 1, 2], [0, 1, 2]]
+
+
+def test_two_runs_that_want_the_same_do_not_hinder_each_other(tmp_path: Path) -> None:
+    """Each finishes while the other is at it, and removes the portions that both have written."""
+    problems: list[BaseException] = []
+
+    def slow(view: int, first: int, last: int) -> NDArray[np.float32]:
+        time.sleep(0.002 * draw.random())
+        return numbers(view, first, last)
+
+    def run() -> None:
+        try:
+            made = Views(tmp_path, N, slow)
+            for view in range(15):
+                made.fill(view)
+                assert np.array_equal(made[view], numbers(view, 0, N).astype(np.float16))
+        except BaseException as error:
+            problems.append(error)
+
+    draw = np.random.default_rng(0)
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert problems == []
 
 
 def test_what_is_no_16_bit_number_is_refused() -> None:

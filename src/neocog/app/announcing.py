@@ -74,8 +74,11 @@ def describe_memory(
         yield "warning", "a step will not fit into memory: use a smaller --batch-size or --image-size"
 
 
-def describe_length(config: TrainConfig, pace: Pace, budget: Budget | None, batches: int) -> Iterator[Note]:
-    """How long the run will be, and what was measured to say so. `batches`: of an epoch."""
+def describe_length(
+    config: TrainConfig, pace: Pace, budget: Budget | None, batches: int, after: float
+) -> Iterator[Note]:
+    """How long the run will be, and what was measured to say so. `batches`: of an epoch; `after`: seconds that follow
+    each."""
     how = f"{config.optimizer}, rate {config.lr:g} {config.schedule}, augmentation {config.augment}"
     if budget is not None:
         planned = budget.plan(0)
@@ -98,11 +101,11 @@ def describe_length(config: TrainConfig, pace: Pace, budget: Budget | None, batc
     total = config.epochs * batches
     head = min(pace.head_batches, total)
     parts = ((pace.first, head), (pace.later, total - head))
-    each = [duration(seconds * batches) for seconds, number in parts if number]
+    each = [duration(seconds * batches + after) for seconds, number in parts if number]
     yield (
         "training",
         f"{config.epochs} x {batches:,} batches of {config.batch_size}, {how}; "
-        f"about {', then '.join(each)} an epoch, {duration(pace.seconds(0, total))} in all",
+        f"about {', then '.join(each)} an epoch, {duration(pace.seconds(0, total) + after * config.epochs)} in all",
     )
 
 

@@ -21,6 +21,7 @@ from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
 from neocog.training.timing import seconds_per_batch
 from neocog.training.world import World
+from neocog.transfer.closed import evenly
 from neocog.transfer.evidence import Depths, cross_validated
 
 SAMPLE = 500  # pictures that are embedded to be judged by
@@ -45,7 +46,8 @@ RULE = {  # (large, similar) -> what the deck says
 @dataclass(frozen=True)
 class Evidence:
     """What was found. `accuracy` and `halfway`: of a linear classifier on the embeddings and on the mean maps at half
-    depth, cross-validated; None where a class has one picture. `features` and `full`: predicted seconds of the two
+    depth, cross-validated; None where no two classes have two
+    pictures. `features` and `full`: predicted seconds of the two
     regimes; `left`: of a time budget."""
 
     pictures: int
@@ -87,13 +89,13 @@ class Evidence:
             f"data set (large: {LARGE:,} a class)"
         )
         if self.accuracy is None or self.added is None:
-            yield "a class has one picture, so nothing can be cross-validated"
+            yield "no two classes have two pictures, so nothing can be cross-validated"
         else:
-            stands = "similar to" if self.similar else "different from"
+            kind, share = "similar to" if self.similar else "different from", f"{self.added:.0%}"
             yield (
                 f"a linear classifier on {self.sampled:,} embeddings names {self.accuracy:.1%} of pictures that it has "
-                f"not seen, at half depth ({self.stage}) {self.halfway:.1%}: the last half adds {self.added:.0%} of what "
-                f"is above chance, so they are {stands} the pretraining's (similar: {ALIKE:.0%}); "
+                f"not seen, at half depth ({self.stage}) {self.halfway:.1%}: the last half adds {share} of what "
+                f"is above chance, so they are {kind} the pretraining's (similar: {ALIKE:.0%}); "
                 f"LogME {self.log_me:.3f}, H-score {self.h_score:.2f}"
             )
         budget = f", of {duration(self.left)} that are left" if self.left is not None else ""
@@ -121,19 +123,18 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     counts = np.bincount(labels, minlength=len(data.classes))
     depths = Depths(loaded.network)
     looking = replace(source, backbone=depths)
-    order = rows[sampled(labels, config.seed)]
+    least = 2 * len(data.classes)  # to cross-validate
+    order = rows[evenly(labels, max(SAMPLE, least), config.seed)]
     looking.embed(order[:2], None, 0)  # the first pictures pay for what all need
     began = time.monotonic()
     looking.embed(order[:TRIED], None, 0)
     each = (time.monotonic() - began) / len(order[:TRIED])
-    most = SAMPLE if left is None else min(SAMPLE, max(TRIED, int(SHARE * left / each)))
+    most = len(order) if left is None else max(TRIED, least, int(SHARE * left / each))
     sample = order[: int(world.agree(lambda: str(most)))]
     values = looking.embed(sample, None, 0)
     half, whole = values[:, : depths.width], values[:, depths.width :]
     y = data.labels[sample]
-    several = np.bincount(y)[np.unique(y)].min() > 1
-    accuracy = cross_validated(whole, y, config.seed) if several else None
-    halfway = cross_validated(half, y, config.seed) if several else None
+    accuracy, halfway = (cross_validated(one, y, config.seed) for one in (whole, half))
     full = seconds_of_full(config, source, loaded)
     epochs = config.epochs or settings.default_epochs("full", len(rows), config.batch_size)
     passes = None if left is None else left / full  # as many as the time is enough for
@@ -153,17 +154,6 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
         metrics.log_me(whole, y), metrics.h_score(whole, y), each * (VIEWS + 1) * len(rows), full * epochs, left,
         regime, why,
     )  # fmt: skip
-
-
-def sampled(labels: "np.typing.NDArray[np.int64]", seed: int) -> "np.typing.NDArray[np.int64]":
-    """The places of up to SAMPLE pictures; the first n of them hold of every class as many as of any other, or all it
-    has."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rank = np.empty(len(labels), np.int64)  # how many of its class were drawn before
-    for label in np.unique(labels):
-        own = order[labels[order] == label]
-        rank[own] = np.arange(len(own))
-    return np.lexsort((order.argsort(), rank))[:SAMPLE]
 
 
 def seconds_of_full(config: TrainConfig, source: Embedder, loaded: Loaded) -> float:

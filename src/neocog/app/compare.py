@@ -85,7 +85,8 @@ def compare(
     `weights` may also be a folder in which each network's file lies as NAME.safetensors, NAME.pth or under its
     published name. Errors: see `neocog.core.errors`; those of single candidates are in their rows.
     """
-    return start(str(data), list(models), list(regimes), {"time": time, **settings}, out, events or Events())
+    models, regimes = ([words] if isinstance(words, str) else list(words) for words in (models, regimes))
+    return start(str(data), models, regimes, {"time": time, **settings}, out, events or Events())
 
 
 def start(

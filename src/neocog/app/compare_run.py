@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from neocog.app import folder as run_folder
 from neocog.app import records, settings
 from neocog.app.choosing import choose
 from neocog.app.compare_plan import Measured
 from neocog.app.costing import StepMemory
 from neocog.app.embedding import VIEWS, embedder
+from neocog.app.learning import STATES, seconds_of_saving
 from neocog.app.machine import Machine
-from neocog.app.preparing import open_data, prepare
+from neocog.app.preparing import STEP_SECONDS, open_data, prepare
 from neocog.app.run import Run
 from neocog.app.session import Session
 from neocog.app.train import start
@@ -30,15 +29,14 @@ from neocog.core.config import CLOSED, TrainConfig, load_config
 from neocog.core.contracts import Network
 from neocog.core.errors import ResourceError
 from neocog.core.events import Events
-from neocog.core.files import sha256_of, write_atomic
 from neocog.core.registry import lookup
 from neocog.costs.count import count
 from neocog.data.dataset import Dataset
 from neocog.training.world import World
+from neocog.transfer.regimes import classifier_of
 
 Clock = Callable[[], float]
 FREE = {"data", "threads", "device"}  # settings that a run may have other ones of when it goes on
-STATES = 4  # times the weights that are written after an epoch, at most: best ones, own ones, two moments
 LEEWAY = 2.0  # times its share, after which a candidate is stopped within an epoch
 
 
@@ -99,7 +97,10 @@ def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> t
         pictures = len(session.dataset.rows("train"))
         at_once = 1 if closed else config.epochs or settings.default_epochs("features", pictures, config.batch_size)
         facts["settings"] |= {"views": views} | ({} if closed else {"epochs": at_once})
-        embedding = view * max(views, 1) + found.validation
+        # Beside its embeddings, what a head learns from takes no time; what follows each epoch does.
+        each = STATES * seconds_of_saving(classifier_of(session.loaded.network), folder.parent)
+        each += found.batches_per_epoch * STEP_SECONDS
+        embedding = view * max(views, 1) + found.validation + at_once * each
     validation = found.validation + STATES * seconds_of_saving(session.loaded.network, folder.parent)
     ending = found.evaluation + found.report
     return Measured(setup, found.pace, validation, ending, found.batches_per_epoch, embedding, at_once), facts
@@ -111,16 +112,6 @@ def trial(config: TrainConfig, folder: Path, budget: float) -> tuple[Session, fl
     timed = config.model_copy(update={"time": f"{budget:.3f}s", "epochs": None})
     session = prepare(timed, folder, Events(), resumed=True)
     return session, time.monotonic() - began
-
-
-def seconds_of_saving(network: Network, folder: Path) -> float:
-    """Of all weights, once, with their hash, to the disk on which the folder lies."""
-    began = time.monotonic()
-    dense = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-    path = write_atomic(folder / "measuring", lambda path: save_file(dense, path))
-    sha256_of(path)
-    path.unlink()
-    return time.monotonic() - began
 
 
 def facts_of(network: Network, size: int, config: TrainConfig, machine: Machine) -> dict[str, Any]:

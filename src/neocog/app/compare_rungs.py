@@ -20,7 +20,7 @@ from neocog.app.folding import quieter
 from neocog.app.machine import choose_machine
 from neocog.app.session import is_out_of_memory
 from neocog.core.config import CLOSED, TrainConfig, seconds
-from neocog.core.errors import DataError, Interrupted, NeocogError, ResourceError, UsageError
+from neocog.core.errors import DataError, Interrupted, ModelFileError, NeocogError, ResourceError, UsageError
 from neocog.core.events import Events
 
 AFTERWARDS = 1.5  # seconds for each candidate's row of the table, most of it the measurement of its latency
@@ -270,6 +270,9 @@ class Comparing:
             if not is_out_of_memory(error):
                 raise error
             error = ResourceError("the memory does not suffice", "use a smaller --batch-size")
+        if isinstance(error, ModelFileError) and row.epochs:  # what it has learned may be mended
+            error.hint = f"the same command with --out {self.folder} --resume auto goes on from the state before"
+            raise error
         row.state, row.error, row.error_code = "failed", str(error), error.exit_code
         self.say("warning", f"{title(row)} failed: {error}")
         return error

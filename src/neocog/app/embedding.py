@@ -15,6 +15,7 @@ from neocog.app.building import EVALUATION_BATCH, make_augment
 from neocog.app.machine import Machine
 from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
+from neocog.core.errors import UsageError
 from neocog.core.events import Events
 from neocog.core.folders import cache_folder
 from neocog.core.spec import Preprocessing
@@ -90,6 +91,7 @@ class Embedded:
     loader: FeatureLoader
     validation: FeatureLoader
     views: int
+    weights: str  # the sha256 of what embedded
     note: str
 
 
@@ -121,6 +123,8 @@ def embed_all(config: TrainConfig, source: Embedder, loaded: Loaded, events: Eve
     augment = replace(make_augment(config), mixup=0.0, cutmix=0.0) if number else None
     train, val = source.views(rows, augment), source.views(kept, None)
     total = max(number, 1) * len(rows) + len(kept)
+    if left is not None and config.views is not None:
+        refuse_too_many(source, train, number, rows, total, left)
     began, done = time.monotonic(), 0
     for views, count in ((train, max(number, 1)), (val, 1 if len(kept) else 0)):
         for view in range(count):
@@ -144,16 +148,33 @@ def embed_all(config: TrainConfig, source: Embedder, loaded: Loaded, events: Eve
         lambda _: val[0], data.labels, kept, Plan(len(kept), JUDGED), device=source.machine.device,
         num_classes=len(data.classes),
     )  # fmt: skip
-    return Embedded(tail_of(loaded.network), train, val, loader, validation, number, note)
+    return Embedded(tail_of(loaded.network), train, val, loader, validation, number, source.weights, note)
 
 
-def affordable(source: Embedder, rows: Rows, kept: Rows, left: float) -> int:
-    """How many views, of VIEWS at most and 1 at least, can be made in SHARE of `left` seconds."""
+def refuse_too_many(source: Embedder, train: Views, number: int, rows: Rows, total: int, left: float) -> None:
+    """UsageError where the views that were asked for are not at hand and cannot be made in `left` seconds."""
+    if all(train.has(view) for view in range(max(number, 1))):
+        return
+    needed = total * seconds_each(source, rows)
+    if needed > left:
+        raise UsageError(
+            f"{source.config.time} are not enough: to embed {number or 'no'} views of {len(rows):,} pictures takes "
+            f"{duration(needed)}, and {duration(max(left, 0.0))} are left", "give a longer --time or fewer --views",
+        )  # fmt: skip
+
+
+def seconds_each(source: Embedder, rows: Rows) -> float:
+    """To embed a picture, tried on a few."""
     source.embed(rows[:2], None, 0)  # the first pictures pay for what all need
     began = time.monotonic()
     tried = rows[:TRIED]
     source.embed(tried, None, 0)
-    each = (time.monotonic() - began) / len(tried) / source.world.size
+    return (time.monotonic() - began) / len(tried) / source.world.size
+
+
+def affordable(source: Embedder, rows: Rows, kept: Rows, left: float) -> int:
+    """How many views, of VIEWS at most and 1 at least, can be made in SHARE of `left` seconds."""
+    each = seconds_each(source, rows)
     return max(1, min(VIEWS, int((SHARE * left / each - len(kept)) / len(rows))))
 
 

@@ -1,9 +1,12 @@
 """What learns, from what, and how it is judged while it does: a network from pictures, or a head from embeddings."""
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import nn
 
 from neocog import metrics
@@ -15,11 +18,14 @@ from neocog.app.processes import predict_together
 from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
 from neocog.core.events import Events
+from neocog.core.files import sha256_of, write_atomic
 from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset
 from neocog.evaluate import Outcome, predict
 from neocog.training.contracts import Loader, Recipe, Regime
 from neocog.training.world import World
+
+STATES = 3  # times its weights, which a checkpoint after an epoch writes: they, and what the optimizer remembers
 
 
 @dataclass(frozen=True)
@@ -65,11 +71,21 @@ def from_embeddings(
         return judged(predict(network, found.validation.epoch(0))) if len(found.validation.rows) else None
 
     began = time.monotonic()
-    if left is not None:
-        validate(found.tail)
+    validate(found.tail)
+    validation = time.monotonic() - began + STATES * seconds_of_saving(found.tail, found.train.folder)
     recipe = settings.make_recipe(config, bf16=False)  # a head is small: nothing is gained by rounding
     regime = settings.make_regime(config)
-    return Learner(found.tail, found.loader, recipe, regime, validate, time.monotonic() - began, found)
+    return Learner(found.tail, found.loader, recipe, regime, validate, validation, found)
+
+
+def seconds_of_saving(network: nn.Module, folder: Path) -> float:
+    """Of all weights, once, with their hash, into a folder."""
+    began = time.monotonic()
+    dense = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    path = write_atomic(folder / f"measuring-{os.getpid()}", lambda path: save_file(dense, path))
+    sha256_of(path)
+    path.unlink()
+    return time.monotonic() - began
 
 
 def judged(found: Outcome) -> dict[str, float]:

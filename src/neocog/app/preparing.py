@@ -27,7 +27,7 @@ from neocog.app.machine import choose_machine
 from neocog.app.processes import threads_of
 from neocog.app.session import Session
 from neocog.app.zoo import Loaded, preprocessing_of
-from neocog.core.config import CLOSED, TrainConfig, seconds
+from neocog.core.config import CLOSED, TrainConfig, seconds, validate
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
 from neocog.core.registry import lookup
@@ -53,6 +53,7 @@ FREE = frozenset(
     ("data", "epochs", "time", "threads", "device", "precision", "layout", "shard", "patience", "max_excluded",
      "strict", "allow_empty_classes")
 )  # fmt: skip
+STEP_SECONDS = 1e-3  # of a step beside the network, which counts where only a head learns
 
 
 def prepare(
@@ -67,6 +68,7 @@ def prepare(
     made.choose_regime()
     learner = made.make_learner()
     trainer = made.make_fit(learner, folder) if config.head in CLOSED else made.make_trainer(learner, folder, resumed)
+    validate(made.config.model_dump(exclude_none=True), "what was decided")  # or nobody could open the run
     return Session(
         made.config, folder, made.dataset, made.loaded, made.preprocessing, made.machine, made.world, trainer, events,
         made.choices,
@@ -173,24 +175,27 @@ class Preparation:
         task = make_task(config, self.dataset, self.machine.device)
         pace, budget = measure(learner, task, config), None
         if config.time is not None:
+            # The steps of a head say nothing about how fast the whole network will be in the end.
+            slower, fixed = (0.0, self.ending) if learner.embedded else (self.ending, 0.0)
             budget = Budget(
-                seconds(config.time), time.monotonic() - self.began, pace, learner.validation, self.ending,
-                self.report, batches, config.epochs and config.epochs * batches,
+                seconds(config.time), time.monotonic() - self.began, pace, learner.validation, slower,
+                self.report + fixed, batches, config.epochs and config.epochs * batches,
             )  # fmt: skip
             if not resumed:
                 refuse_too_little(config, budget)
         trainer = Trainer(
             learner.network, task, learner.loader, learner.regime, learner.recipe, folder=folder,
             validate=learner.validate, events=self.events, world=self.world, budget=budget,
-            identity=identity_of(config, self.dataset), names=self.dataset.files,
+            identity=identity_of(config, self.dataset, learner), names=self.dataset.files,
         )  # fmt: skip
         if config.find_lr and config.lr is None:
             rate, self.choices["rate"], why = look_for_rate(trainer, pace, budget)
             self.update(lr=rate)
             trainer.recipe = replace(trainer.recipe, lr=rate)
-            trainer.identity = identity_of(self.config, self.dataset)
+            trainer.identity = identity_of(self.config, self.dataset, learner)
             self.tell([("rate", f"{rate:g}: {why}")])
-        self.tell(describe_length(self.config, pace, budget, batches))
+        after = learner.validation if learner.embedded else 0.0
+        self.tell(describe_length(self.config, pace, budget, batches, after))
         return trainer
 
 
@@ -213,7 +218,7 @@ def measure(learner: Learner, task: Classification, config: TrainConfig) -> Pace
         bf16 = learner.recipe.bf16
         return seconds_per_batch(learner.network, task, learner.loader, learner.regime, epoch, bf16=bf16)
 
-    start = seconds_in(0)
+    start = seconds_in(0) + (STEP_SECONDS if learner.embedded else 0.0)
     if not isinstance(learner.regime, FineTune) or config.head_epochs == 0:
         return Pace(start, start)
     return Pace(start, seconds_in(LATE), config.head_epochs * len(learner.loader))
@@ -229,10 +234,12 @@ def refuse_too_little(config: TrainConfig, budget: Budget) -> None:
         )  # fmt: skip
 
 
-def identity_of(config: TrainConfig, dataset: Dataset) -> dict[str, Any]:
+def identity_of(config: TrainConfig, dataset: Dataset, learner: Learner) -> dict[str, Any]:
     """What a checkpoint must have been made with to be continued."""
     values = {name: value for name, value in config.model_dump().items() if name not in FREE}
-    return values | {"classes": dataset.classes}
+    # A head's checkpoint does not hold the network whose embeddings it learned from.
+    backbone = {"backbone": learner.embedded.weights} if learner.embedded is not None else {}
+    return values | {"classes": dataset.classes} | backbone
 
 
 def open_data(config: TrainConfig, resize: int, channels: int | None, events: Events) -> Dataset:

@@ -12,7 +12,6 @@ from neocog import metrics
 from neocog.app import settings
 from neocog.app.announcing import duration
 from neocog.app.building import choose_preprocessing
-from neocog.app.choosing import sampled
 from neocog.app.embedding import VIEWS, embedder
 from neocog.app.machine import Machine
 from neocog.app.published import file_in, find_published, weights_folder
@@ -23,6 +22,7 @@ from neocog.core.events import Events
 from neocog.core.registry import Entry, lookup, names
 from neocog.data.dataset import Dataset
 from neocog.training.world import World
+from neocog.transfer.closed import evenly
 from neocog.transfer.evidence import cross_validated
 
 AUTO = "auto"
@@ -42,8 +42,8 @@ class Candidate:
 
     def line(self) -> str:
         return (
-            f"{self.model}: a linear classifier on its embeddings names {self.accuracy:.1%} of pictures that it has not "
-            f"seen, LogME {self.log_me:.3f}, {duration(self.seconds)} a picture"
+            f"{self.model}: a linear classifier on its embeddings names {self.accuracy:.1%} of pictures that it has "
+            f"not seen, LogME {self.log_me:.3f}, {duration(self.seconds)} a picture"
         )
 
 
@@ -88,10 +88,7 @@ def select(
     """The settings with the network and its weights, and what was measured of each. `left`: seconds of a time budget:
     a network whose views would not fit in half of them is not taken if another's do."""
     rows = dataset.rows("train")
-    rows = rows[sampled(dataset.labels[rows], config.seed)[:SAMPLE]]
-    labels = dataset.labels[rows]
-    if np.bincount(labels)[np.unique(labels)].min() < 2:
-        raise UsageError("a class has one training picture, too few to judge networks by", "name one with --model")
+    rows = rows[evenly(dataset.labels[rows], max(SAMPLE, 2 * len(dataset.classes)), config.seed)]
     candidates = []
     for entry, weights in check(config):
         found = measured(entry, weights, config, dataset, rows, machine)
@@ -122,9 +119,10 @@ def measured(
     seconds = (time.monotonic() - began) / len(rows)
     values = values if values.ndim == 2 else values.mean(axis=(2, 3))
     labels = dataset.labels[rows]
-    return Candidate(
-        entry.spec.name, weights, cross_validated(values, labels, config.seed), metrics.log_me(values, labels), seconds
-    )
+    accuracy = cross_validated(values, labels, config.seed)
+    if accuracy is None:
+        raise UsageError("the pictures are too few to judge networks by", "name one with --model")
+    return Candidate(entry.spec.name, weights, accuracy, metrics.log_me(values, labels), seconds)
 
 
 def best(candidates: list[Candidate], left: float | None, pictures: int) -> Candidate:

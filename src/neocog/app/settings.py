@@ -64,9 +64,20 @@ def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
     values |= {key: value for key, value in preset_values.items() if getattr(config, key) is None}
     if config.lr is None and not config.find_lr:
         values["lr"] = DEFAULT_LR[config.optimizer]
-    if config.regime == "auto" and (config.weights is None or config.head in CLOSED):
-        values["regime"] = "scratch" if config.weights is None else "features"  # nothing else is possible
+    if config.regime == "auto":
+        values["regime"] = only_regime(config)
     return config.model_copy(update=values)
+
+
+def only_regime(config: TrainConfig) -> str:
+    """The regime that other settings leave possible, or auto."""
+    if config.weights is None:
+        return "scratch"
+    if config.head in CLOSED or config.views is not None:
+        return "features"
+    if config.unfreeze is not None:
+        return "partial"
+    return "full" if config.cutmix or config.shard else "auto"
 
 
 def settle(config: TrainConfig, pictures: int) -> TrainConfig:

@@ -27,6 +27,8 @@ from neocog.data.split import write_split
 from neocog.training.checkpoint import Checkpoints
 from neocog.training.world import World
 
+DECIDED = ("model", "regime", "views", "unfreeze", "lr")  # from measurements, which another time may give otherwise
+
 Again = Literal["never", "exact", "auto"]
 
 
@@ -41,6 +43,8 @@ def train(
     folder, which must not exist yet (default: a new one under runs/). `more`: any setting of
     `neocog.core.config.TrainConfig`. Errors: see `neocog.core.errors`.
     """
+    if more.get("weights") is not None:
+        more["weights"] = str(more["weights"])
     given = {"data": str(data), "model": model, "regime": regime, "time": time, "epochs": epochs, **more}
     return start(load_config(None, given), out, events or Events())
 
@@ -66,8 +70,17 @@ def start(
         if folds.is_whole(config):
             return _all_folds(folder, config, events, world, command, fall_back=fall_back, force=force)
         if what == "resume":
+            config = adopted(config, load_config(folder / run_folder.MARK, {}))
             return _resume(folder, config, events, world, fall_back=fall_back, finished_is_fine=True, spent=spent)
         return _new(folder, config, events, world, command, force=force, spent=spent)
+
+
+def adopted(config: TrainConfig, decided: TrainConfig) -> TrainConfig:
+    """The settings of a command that is given again, with what the run decided where they leave it open."""
+    open_ones = [name for name in DECIDED if getattr(config, name) in (None, "auto")]
+    if config.model == AUTO:
+        open_ones.append("weights")
+    return config.model_copy(update={name: getattr(decided, name) for name in open_ones})
 
 
 def _new(

@@ -109,6 +109,8 @@ def _load_run(
         more = [f"a new linear classifier in the place of the run's {head.kind}, which cannot learn on"]
         head = HeadSpec(stage=head.stage)
         attach(trained, HeadSpec())
+    elif head is not None:
+        more = [f"with the run's {head.kind} classifier{(head.stage and f' after {head.stage}') or ''}"]
     if head is not None:
         attach(network, head)
     state, notes = adapt(network, entry, trained.state_dict(), "neocog")

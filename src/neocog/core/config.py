@@ -313,9 +313,14 @@ def contradictions(config: TrainConfig) -> Iterator[tuple[set[str], str]]:
         yield {"model", "folds", "repeats"}, "folds and repeats judge one network: name it as model"
     if config.find_lr and config.head in CLOSED:
         yield {"find_lr", "head"}, f"head {config.head} is fitted at once and has no learning rate"
+    if config.views is not None and config.unfreeze is not None:
+        yield {"views", "unfreeze"}, "views goes with regime features, unfreeze with regime partial: give one"
     for name, regime in (("views", "features"), ("unfreeze", "partial")):
-        if getattr(config, name) is not None and config.regime not in ("auto", regime):
-            yield {"regime", name}, f"{name} goes with regime {regime}"
+        open_one = config.regime == "auto" and config.weights is not None
+        if getattr(config, name) is not None and not open_one and config.regime != regime:
+            yield {"regime", name}, f"{name} goes with regime {regime}, which starts from weights"
+    if config.model == "auto" and config.regime == "scratch":
+        yield {"model", "regime"}, "model auto chooses between pretrained networks: name one for regime scratch"
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:

@@ -110,6 +110,7 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
                 [line("training", "train_accuracy"), line("validation", "val_accuracy")],
                 kept=kept,
                 form=charts.percent,
+                most=1.0,
             ),
         ),
         ("Learning rate", charts.curves("Learning rate", [line("learning rate", "learning_rate")], kept=kept)),

@@ -2,7 +2,8 @@
 pictures: by what it would say of a training picture that it had not seen."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 
@@ -22,6 +23,7 @@ SCALES = tuple(float(s) for s in np.geomspace(0.25, 256, 41))
 PENALTIES = tuple(float(c) for c in np.geomspace(1e-5, 1, 6))  # the SVM's C
 PARTS = 5  # of the SVM's cross-validation
 MOST_ROWS = 2000  # of the SVM's cross-validation
+ROUNDING = 1e-4  # of a sum of unit vectors
 BLOCK = 4096  # rows of a matrix of similarities at a time
 
 
@@ -33,18 +35,21 @@ class Chosen:
     accuracy: float
 
 
-def fit_prototypes(head: Prototypes, features: Tensor, labels: Tensor) -> Chosen:
-    """(N, D), (N,): the mean direction of every class; a picture is compared with its class's mean without itself."""
+def fit_prototypes(head: Prototypes, features: Tensor, labels: Tensor, pictures: Tensor) -> Chosen:
+    """(N, D), (N,), and (N,) the picture that each row is a view of: the mean direction of every class. The scale is
+    judged by comparing each row with the mean of its class without that picture."""
     unit = F.normalize(features.float(), dim=1)
     k = len(head.means)
     counts = torch.bincount(labels, minlength=k)
     if int(counts.min()) == 0:
-        raise DataError(
-            f"class number {int(counts.argmin())} has no training picture", "a prototype needs at least one"
-        )
+        none = int(counts.argmin())
+        raise DataError(f"class number {none} has no training picture", "a prototype needs at least one")
     sums = torch.zeros(k, unit.shape[1]).index_add_(0, labels, unit)
+    place = torch.from_numpy(np.unique(pictures.numpy(), return_inverse=True)[1])
+    own = torch.zeros(int(place.max()) + 1, unit.shape[1]).index_add_(0, place, unit)[place]
     cosines = unit @ F.normalize(sums, dim=1).T
-    others = F.normalize(sums[labels] - unit, dim=1)  # zero where a class has one picture: it then resembles nothing
+    others = sums[labels] - own  # zero, but for rounding, where a class has one picture: it then resembles nothing
+    others = F.normalize(others, dim=1) * (others.norm(dim=1, keepdim=True) > ROUNDING)
     cosines[torch.arange(len(unit)), labels] = (others * unit).sum(1)
     losses = [F.cross_entropy(scale * cosines, labels).item() for scale in SCALES]
     scale = SCALES[int(np.argmin(losses))]
@@ -54,15 +59,15 @@ def fit_prototypes(head: Prototypes, features: Tensor, labels: Tensor) -> Chosen
     return Chosen(f"scale {scale:.3g}, by leaving each training picture out", accuracy)
 
 
-def fit_neighbours(head: Neighbours, features: Tensor, labels: Tensor) -> Chosen:
-    """(N, D), (N,): remembers all pictures; how many are asked, and how sharply, is what best names each of them by
-    the others."""
+def fit_neighbours(head: Neighbours, features: Tensor, labels: Tensor, pictures: Tensor) -> Chosen:
+    """(N, D), (N,), and (N,) the picture that each row is a view of: remembers all rows; how many are asked, and how
+    sharply, is what best names each of them by those of other pictures."""
     head.known.copy_(F.normalize(features.float(), dim=1))
     head.labels.copy_(labels)
     known = head.known
-    some = torch.arange(0, len(known), max(1, len(known) // BLOCK))[:BLOCK]
+    some = torch.linspace(0, len(known) - 1, min(len(known), BLOCK)).long()
     cosines = known[some] @ known.T
-    cosines[torch.arange(len(some)), some] = -2.0
+    cosines[pictures[some][:, None] == pictures] = -2.0
     best = np.inf, 1, 0.1, 0.1
     for count, temperature, doubt in product(COUNTS, TEMPERATURES, DOUBTS):
         if count < len(known):
@@ -82,7 +87,7 @@ def _set(head: Neighbours, count: int, temperature: float, doubt: float) -> None
     head.doubt.fill_(doubt)
 
 
-def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, groups: Tensor, seed: int) -> Chosen:
+def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, pictures: Tensor, seed: int) -> Chosen:
     """(N, D), (N,), and (N,) the picture that each row is a view of: a linear support vector machine, one class
     against the rest (scikit-learn's LinearSVC) on standardised features.
 
@@ -92,7 +97,9 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, groups: Tensor, s
     x, y = features.double().numpy(), labels.numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
     x = (x - mean) / std
-    some = _some(y, groups.numpy(), seed)
+    # One view of each picture: there are many machines to fit.
+    first = np.unique(pictures.numpy(), return_index=True)[1]
+    some = first[evenly(y[first], max(MOST_ROWS, 2 * len(head.weight)), seed)]
     margins = {penalty: _unseen(x[some], y[some], penalty, seed) for penalty in PENALTIES}
     losses = {
         (penalty, scale): F.cross_entropy(torch.from_numpy(scale * margin), labels[some]).item()
@@ -108,17 +115,15 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, groups: Tensor, s
     return Chosen(f"penalty C {penalty:.3g}, margins times {scale:.3g}, by {PARTS}-fold cross-validation", accuracy)
 
 
-def _some(y: NDArray[np.int64], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """Rows for the cross-validation, which has many machines to fit: one view of each picture, and of more than
-    MOST_ROWS pictures a sample by class."""
-    from sklearn.model_selection import train_test_split
-
-    rows = np.unique(groups, return_index=True)[1].astype(np.int64)
-    if len(rows) <= MOST_ROWS:
-        return rows
-    sample: NDArray[np.int64]
-    sample, _ = train_test_split(rows, train_size=MOST_ROWS, stratify=y[rows], random_state=seed % 2**32)
-    return sample
+def evenly(labels: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
+    """The places of up to `most` rows in a random order; the first n of them hold of every class as many as of any
+    other, or all it has."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # how many of its class were drawn before
+    for label in np.unique(labels):
+        own = order[labels[order] == label]
+        rank[own] = np.arange(len(own))
+    return np.lexsort((order.argsort(), rank))[:most]
 
 
 def _unseen(x: NDArray[np.float64], y: NDArray[np.int64], penalty: float, seed: int) -> NDArray[np.float64]:
@@ -138,20 +143,27 @@ def parts_of(y: NDArray[np.int64], seed: int) -> Iterable[tuple[NDArray[np.int64
     if least < 2:
         raise DataError("a class has a single training picture", "cross-validation needs two of each")
     parts = StratifiedKFold(min(PARTS, least), shuffle=True, random_state=seed % 2**32)
-    yield from parts.split(y, y)
+    with quiet():
+        found = list(parts.split(y, y))
+    yield from found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """scikit-learn warns of what has not settled, which is judged like anything else, and of many classes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _margins(
     x: NDArray[np.float64], y: NDArray[np.int64], k: int, penalty: float, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(K, D) weights and (K,) biases: positive where a row is of the class. Two classes share one plane."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    machine = LinearSVC(C=penalty, dual="auto", random_state=seed % 2**32)
-    with warnings.catch_warnings():  # a machine that has not settled is judged like any other
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        machine.fit(x, y)
+    with quiet():
+        machine = LinearSVC(C=penalty, dual="auto", random_state=seed % 2**32).fit(x, y)
     weight, bias = machine.coef_, np.atleast_1d(machine.intercept_)
     if k == 2:
         weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])

@@ -1,7 +1,5 @@
 """How well a linear classifier on a network's embeddings names pictures that it has not seen."""
 
-import warnings
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,7 +7,7 @@ from torch import Tensor, nn
 
 from neocog.core.contracts import Network
 from neocog.layers.average import Average
-from neocog.transfer.closed import parts_of
+from neocog.transfer.closed import parts_of, quiet
 from neocog.transfer.heads import Backbone
 
 DECAY = 0.01  # scikit-learn's C on standardised features: a firm hand, as there are few pictures and many numbers
@@ -40,19 +38,22 @@ class Depths(nn.Module):
         return torch.cat([half, self.average(self.neck(x))], dim=1)
 
 
-def cross_validated(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> float:
-    """(N, D), (N,) -> the share of rows named rightly by softmax regression on the other parts of up to five.
-    DataError where a class has one row."""
-    from sklearn.exceptions import ConvergenceWarning
+def cross_validated(features: NDArray[np.float32], labels: NDArray[np.int64], seed: int) -> float | None:
+    """(N, D), (N,) -> the share of rows named rightly by softmax regression on the other parts of up to five. Classes
+    with a single row are left out; None where fewer than two others remain."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    several = np.bincount(labels)[labels] > 1
+    features, labels = features[several], labels[several]
+    if len(np.unique(labels)) < 2:
+        return None
+    labels = np.unique(labels, return_inverse=True)[1]
     right = np.zeros(len(labels), bool)
     for learn, judge in parts_of(labels, seed):
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=DECAY, max_iter=200))
-        with warnings.catch_warnings():  # what has not settled is judged like any other
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with quiet():
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=DECAY, max_iter=200))
             model.fit(features[learn], labels[learn])
-        right[judge] = model.predict(features[judge]) == labels[judge]
+            right[judge] = model.predict(features[judge]) == labels[judge]
     return float(right.mean())

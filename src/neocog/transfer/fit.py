@@ -75,13 +75,14 @@ class Fit:
         device = next(iter(self.network.state_dict().values())).device
         self.head.cpu()
         features, labels = torch.from_numpy(self.features.astype(np.float32)), torch.from_numpy(self.labels)
+        pictures = torch.from_numpy(self.pictures)
         try:
             with torch.no_grad():
                 if isinstance(self.head, Prototypes):
-                    return fit_prototypes(self.head, features, labels)
+                    return fit_prototypes(self.head, features, labels, pictures)
                 if isinstance(self.head, Neighbours):
-                    return fit_neighbours(self.head, features, labels)
+                    return fit_neighbours(self.head, features, labels, pictures)
                 assert isinstance(self.head, nn.Linear)
-                return fit_svm(self.head, features, labels, torch.from_numpy(self.pictures), self.recipe.seed)
+                return fit_svm(self.head, features, labels, pictures, self.recipe.seed)
         finally:
             self.head.to(device)

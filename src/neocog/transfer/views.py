@@ -2,14 +2,14 @@
 
 A head that learns from a fresh view each epoch sees what a frozen network with augmentation on the fly would show it,
 and the network is called K times instead of once an epoch. A folder belongs to one key: whatever the numbers depend
-on. In it, `view-003-<sha256>.npy` is view 3 of all pictures, (N, D); `view-003/` holds the portions of one that is
-still being computed, each named in the same way, so that an interrupted computation goes on and several processes can
-share one. A name says what the file must hold: one that a disk has changed is removed and computed again.
+on. In it, `view-003-<sha256>.npy` is view 3 of all pictures, (N, D); `part-003-…` are portions of one that is still
+being computed, so that an interrupted computation goes on and several processes can share one. A name says what the
+file must hold: one that a disk has changed is removed and computed again.
 """
 
+import errno
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class Views:
     def has(self, view: int) -> bool:
         """Whether a view lies in the folder, whole and as it was written. It is then open."""
         if view not in self._open:
-            found = self._load(self.folder, f"view-{view:03}", self.n)
+            found = self._load(f"view-{view:03}", self.n)
             if found is not None:
                 self._open[view] = found
         return view in self._open
@@ -61,68 +61,63 @@ class Views:
         try:
             self._fill(view, on_progress)
         except OSError as error:
-            cause = f"embeddings cannot be kept in {self.folder} ({error.strerror})"
+            cause = f"embeddings cannot be kept in {self.folder} ({error.strerror or error})"
             raise ResourceError(cause, "free some space there, or set XDG_CACHE_HOME to another folder") from None
 
     def _fill(self, view: int, on_progress: Callable[[int], object]) -> None:
         known = self.world.gather([float(self.has(view))])
         if all(one for (one,) in known):
             return
-        parts = self.folder / f"view-{view:03}"
-        parts.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, self.n, PORTION)
-        self._portions(view, parts, starts[self.world.rank :: self.world.size], on_progress)
+        self._portions(view, starts[self.world.rank :: self.world.size], on_progress)
         self.world.meet()
-        if view not in self._open:
-            # Hosts that share no disk miss what the others computed.
-            whole = np.concatenate(self._portions(view, parts, starts, lambda _: None))
-            self.world.meet()
-            name = f"view-{view:03}"
-            if self.world.first or not self.has(view):
-                self._open[view] = self._save(self.folder, name, whole)
-        else:
-            self.world.meet()
+        # Hosts that share no disk miss what the others computed.
+        portions = self._portions(view, starts, lambda _: None)
         self.world.meet()
-        shutil.rmtree(parts, ignore_errors=True)
+        if self.world.first or not self.has(view):
+            self._save(f"view-{view:03}", np.concatenate(portions))
+        self.world.meet()
+        if not self.has(view):
+            raise FileNotFoundError(errno.ENOENT, "what was just written is gone")
+        for path in self.folder.glob(f"part-{view:03}-*"):
+            path.unlink(missing_ok=True)
 
-    def _portions(
-        self, view: int, parts: Path, starts: range, on_progress: Callable[[int], object]
-    ) -> list[Embeddings]:
+    def _portions(self, view: int, starts: range, on_progress: Callable[[int], object]) -> list[Embeddings]:
         found = []
         for place, first in enumerate(starts, 1):
             last = min(first + PORTION, self.n)
-            name = f"{first // PORTION:06}"
-            part = self._load(parts, name, last - first)
+            name = f"part-{view:03}-{first // PORTION:06}"
+            part = self._load(name, last - first)
             if part is None:
-                part = self._save(parts, name, halved(self.compute(view, first, last)))
+                part = halved(self.compute(view, first, last))
+                self._save(name, part)
                 self.computed += last - first
             found.append(part)
             on_progress(min(self.n, self.n * place // len(starts)))
         return found
 
-    def _load(self, folder: Path, name: str, n: int) -> Embeddings | None:
+    def _load(self, name: str, n: int) -> Embeddings | None:
         """The file of a name, if it holds what it says. Others of that name are removed."""
-        for path in sorted(folder.glob(f"{name}-*.npy")):
+        for path in sorted(self.folder.glob(f"{name}-*.npy")):
             try:
                 if path.stem.rpartition("-")[2] == sha256_of(path)[:DIGITS]:
                     found: Embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
                     if found.dtype == np.float16 and found.ndim == 2 and len(found) == n:
                         return found
             except FileNotFoundError:
-                continue  # another run was faster
+                continue  # another run has just removed what it no longer needs
             self.damaged.append(path.name)
             path.unlink(missing_ok=True)
         return None
 
-    def _save(self, folder: Path, name: str, values: Embeddings) -> Embeddings:
+    def _save(self, name: str, values: Embeddings) -> None:
         def save(temporary: Path) -> Path:
             with temporary.open("wb") as file:
                 np.save(file, values, allow_pickle=False)
-            return folder / f"{name}-{sha256_of(temporary)[:DIGITS]}.npy"
+            return self.folder / f"{name}-{sha256_of(temporary)[:DIGITS]}.npy"
 
-        path = write_atomic(folder / f"{name}.npy", save, needed=values.nbytes)
-        found: Embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
+        write_atomic(self.folder / f"{name}.npy", save, needed=values.nbytes)
 
 
 def halved(values: NDArray[np.float32]) -> Embeddings:
