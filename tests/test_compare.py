@@ -449,7 +449,7 @@ def test_heads_on_embeddings_end_at_once(pictures: Path, tmp_path: Path) -> None
         chosen = neocog.compare(pictures, ["mnist_fcn"], weights=str(weights), time=time, epochs=3, find_lr=True,
                                 out=tmp_path / f"auto{number}", **SMALL | {"lr": None})  # fmt: skip
         assert [(row.name, row.way) for row in chosen.rows] == [("mnist_fcn-auto", "full (auto)")]  # there is time
-        assert chosen.best.config.regime == "features"
+        assert chosen.best.config.regime == "full"
         assert chosen.best.config.lr is not None
 
 

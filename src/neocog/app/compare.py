@@ -180,7 +180,9 @@ def candidates(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError(f"{twice.replace('-', ' ')} is named twice", "give each network and regime once")
-    config = load_config(None, {"data": data, **shared})
+    # What goes with one regime each may be given for several candidates.
+    several = {name: shared.pop(name) for name in sorted(foreign("scratch")) if shared.get(name) is not None}
+    config = load_config(None, {"data": data, "weights": weights, **shared}).model_copy(update=several)
     if is_whole(config):
         raise UsageError("a comparison trains each candidate on one split", "leave --folds and --repeats out")
     return config, rows

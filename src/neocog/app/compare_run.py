@@ -60,6 +60,10 @@ class Stretch:
     history: list[dict[str, Any]]  # of all sittings, by epoch
 
 
+# The way through the network that features take, without embedding anything.
+PROBE = {"regime": "probe", "head": "linear", "views": None, "unfreeze": None}
+
+
 def open_pictures(config: TrainConfig, events: Events) -> Dataset:
     """The pictures, read into the cache at the size that this network asks for."""
     spec = lookup(config.model).spec
@@ -74,7 +78,7 @@ def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> t
     open_pictures(config, Events())  # so that reading them counts for nobody
     facts: dict[str, Any] = {"settings": {}}
     if config.regime == "auto":
-        session, _ = trial(config.model_copy(update={"regime": "probe"}), folder, budget)
+        session, _ = trial(config.model_copy(update=PROBE), folder, budget)
         source = embedder(config, session.dataset, session.loaded, session.preprocessing, session.machine, World())
         evidence = choose(config, source, session.loaded, share)
         config = config.model_copy(update={"regime": evidence.regime})
@@ -82,8 +86,7 @@ def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> t
         facts["note"] = f"regime {evidence.regime}, {evidence.why}"
         del session, source
     features = config.regime == "features"
-    # A probe takes the same way through the network as features do, and embeds nothing.
-    tried = config.model_copy(update={"regime": "probe", "head": "linear"}) if features else config
+    tried = config.model_copy(update=PROBE) if features else config
     session, setup = trial(tried, folder, budget)
     found = session.trainer.budget  # type: ignore[union-attr]  # no head is fitted at once in a trial
     assert found is not None
