@@ -446,7 +446,7 @@ def test_heads_on_embeddings_end_at_once(pictures: Path, tmp_path: Path) -> None
     assert [(row.state, row.epochs, row.planned) for row in fitted.rows] == [("finished", 1, 1)]
     assert "fitted at once" in fitted.report.read_text()
     for number, time in enumerate(("1m", None)):
-        chosen = neocog.compare(pictures, ["mnist_fcn"], weights=str(weights), time=time, epochs=3, find_lr=True,
+        chosen = neocog.compare(pictures, ["mnist_fcn"], weights=str(weights), time=time, epochs=9, find_lr=True,
                                 out=tmp_path / f"auto{number}", **SMALL | {"lr": None})  # fmt: skip
         assert [(row.name, row.way) for row in chosen.rows] == [("mnist_fcn-auto", "full (auto)")]  # there is time
         assert chosen.best.config.regime == "full"

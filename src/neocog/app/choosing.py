@@ -137,14 +137,21 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     accuracy, halfway = (cross_validated(one, y, config.seed) for one in (whole, half))
     full = seconds_of_full(config, source, loaded)
     epochs = config.epochs or settings.default_epochs("full", len(rows), config.batch_size)
-    passes = None if left is None else left / full  # as many as the time is enough for
+    # As many as the time is enough for, or are asked for after those of the head alone.
+    passes = left / full if left is not None else None
+    if config.epochs is not None:
+        asked = max(0, config.epochs - config.head_epochs)
+        passes = asked if passes is None else min(passes, asked)
     rarest = int(counts.min())
     if rarest < FEW:
         regime, why = "features", f"because fewer than {FEW} pictures of a class do not carry a whole network"
     elif passes is not None and passes < PASSES:
-        regime, why = "features", f"because the time is enough for {passes:.1f} passes through the whole network only"
+        regime, why = (
+            "features",
+            f"because time or epochs are enough for {passes:.1f} passes of the whole network",
+        )
     elif passes is not None:
-        regime, why = "full", f"because the time is enough for {passes:.0f} passes through the whole network"
+        regime, why = "full", f"because time and epochs are enough for {passes:.0f} passes of the whole network"
     else:
         regime, why = "full", "because no time budget speaks against it"
     said = world.agree(lambda: f"{regime} {why}")

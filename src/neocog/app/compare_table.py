@@ -104,7 +104,13 @@ def sentence(state: State) -> str:
         return "there are no two candidates with test pictures to compare"
     p = state.paired
     alone = f"{p['a']} alone is right on {p['a_only']:,}, {p['b']} alone on {p['b_only']:,}"
-    return f"{p['a']} and {p['b']}: {p['verdict']}; of {p['n']:,} test pictures {alone}"
+    said = f"{p['a']} and {p['b']}: {p['verdict']}; of {p['n']:,} test pictures {alone}"
+    short = [row.name for row in state.rows if row.name in (p["a"], p["b"]) and row.state == "shortened"]
+    if short:
+        said += f" ({' and '.join(short)} had no time to be trained to the end)"
+    if p["verdict"].startswith(f"{p['b']} is better"):
+        said += ". The validation pictures, which chose, say otherwise: do not take the first place for granted"
+    return said
 
 
 def values(row: Row) -> dict[str, Any]:

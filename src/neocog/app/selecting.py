@@ -77,7 +77,8 @@ def check(config: TrainConfig) -> list[tuple[Entry, str]]:
     if not found:
         where = config.weights if Path(config.weights).is_dir() else weights_folder()
         raise UsageError(
-            f"no network's weights lie in {where}", "put them there as NAME.safetensors, or name one with --model"
+            f"no network's weights lie in {where}",
+            "give --weights a folder of NAME.safetensors, or name one: --model NAME --weights imagenet downloads",
         )
     return found
 
