@@ -19,7 +19,7 @@ from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
 from neocog.app.records import Record
 from neocog.app.selecting import Candidate
-from neocog.core.config import TrainConfig
+from neocog.core.config import CLOSED, TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
 from neocog.core.registry import lookup
@@ -77,7 +77,7 @@ def make_report(session: "Session", record: Record) -> report.Report:
         data=data_facts(session),
         samples=samples(session),
         network=network_facts(session),
-        history=tuple(epoch_of(row) for row in history),
+        history=() if config.head in CLOSED else tuple(epoch_of(row) for row in history),
         kept_epoch=progress.best_epoch + 1 if progress.best_epoch >= 0 else None,
         evaluation=evaluation(session, predictions.of(split), split),
         training=training_facts(session, history, record),
@@ -227,15 +227,19 @@ def training_facts(session: "Session", history: list[dict[str, Any]], record: Re
     # While only the head learns, pictures pass faster; what counts is the rest.
     head = session.config.head_epochs if session.config.regime in ("partial", "full", "gradual") else 0
     rates = [row["images_per_second"] for row in history[head:] or history]
+    fitted: tuple[tuple[str, str], ...] = ()
+    if session.config.head in CLOSED:
+        row = history[-1]
+        fitted = (("fitted at once", row["fitted"]), ("right without having seen it", f"{row['train_accuracy']:.1%}"))
     return report.TrainingFacts(
         seconds=session.trainer.progress.seconds,
-        epochs=len(history),
-        images_per_second=float(np.median(rates)),
+        epochs=len(history) if not fitted else None,
+        images_per_second=float(np.median(rates)) if not fitted else None,
         device=device_name(machine.device),
         precision="bf16" if machine.bf16 else "fp32",
         layout="channels_last" if machine.channels_last else "contiguous",
         versions=tuple(record.versions.items()),
-        more=tuple(sittings_of(record)),
+        more=(*fitted, *sittings_of(record)),
     )
 
 

@@ -1,6 +1,5 @@
 """Model auto: which of the pretrained networks at hand says most about these pictures."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from neocog import metrics
 from neocog.app import settings
 from neocog.app.announcing import duration
 from neocog.app.building import choose_preprocessing
-from neocog.app.embedding import VIEWS, embedder
+from neocog.app.embedding import VIEWS, embedder, seconds_each
 from neocog.app.machine import Machine
 from neocog.app.published import file_in, find_published, weights_folder
 from neocog.app.zoo import load_model, preprocessing_of
@@ -27,6 +26,7 @@ from neocog.transfer.evidence import cross_validated
 
 AUTO = "auto"
 SAMPLE = 500  # pictures by which the networks are judged
+SHARE = 0.1  # of a time budget, for looking at all of them
 EVEN = 0.01  # of accuracy: what is less apart is even, and the faster one wins
 
 
@@ -90,9 +90,9 @@ def select(
     a network whose views would not fit in half of them is not taken if another's do."""
     rows = dataset.rows("train")
     rows = rows[evenly(dataset.labels[rows], max(SAMPLE, 2 * len(dataset.classes)), config.seed)]
-    candidates = []
-    for entry, weights in check(config):
-        found = measured(entry, weights, config, dataset, rows, machine)
+    candidates, known = [], check(config)
+    for entry, weights in known:
+        found = measured(entry, weights, config, dataset, rows, machine, left and SHARE * left / len(known))
         candidates.append(found)
         events.emit("note", label="candidate", text=found.line())
     said = world.agree(lambda: best(candidates, left, len(dataset.rows("train"))).model)
@@ -104,8 +104,9 @@ def select(
 
 def measured(
     entry: Entry, weights: str, config: TrainConfig, dataset: Dataset, rows: "np.typing.NDArray[np.int64]",
-    machine: Machine,
+    machine: Machine, most: float | None,
 ) -> Candidate:  # fmt: skip
+    """`most`: seconds after which a smaller sample must do, of two pictures a class at least."""
     own = preprocessing_of(entry, weights)
     loaded = load_model(entry.spec.name, weights=weights, num_classes=len(dataset.classes), in_channels=3)
     machine.place(loaded.network)
@@ -114,10 +115,10 @@ def measured(
     source = embedder(
         trying, dataset.with_channels(3), loaded, choose_preprocessing(own, resize, size, dataset), machine, World()
     )
-    source.embed(rows[:2], None, 0)  # the first pictures pay for what all need
-    began = time.monotonic()
+    seconds = seconds_each(source, rows)
+    if most is not None:
+        rows = rows[: max(2 * len(dataset.classes), int(most / seconds))]
     values = source.embed(rows, None, 0)
-    seconds = (time.monotonic() - began) / len(rows)
     values = values if values.ndim == 2 else values.mean(axis=(2, 3))
     labels = dataset.labels[rows]
     accuracy = cross_validated(values, labels, config.seed)

@@ -106,7 +106,6 @@ class World:
 
         self.agree(done)
 
-
     def meet(self) -> None:
         """Returns once every process has come here, however long one of them takes."""
         if self.store is None:

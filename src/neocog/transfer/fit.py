@@ -62,7 +62,7 @@ class Fit:
         row: dict[str, Any] = {
             "epoch": 1, "steps": 0, "lr": None, "train_loss": None, "train_accuracy": chosen.accuracy,
             "images_per_second": len(self.labels) / max(self.progress.seconds, 1e-9),
-            "seconds": self.progress.seconds,
+            "seconds": self.progress.seconds, "fitted": chosen.words,
         } | {f"val_{key}": value for key, value in (found or {}).items()}  # fmt: skip
         self.progress.history = [row]
         self.world.alone(lambda: write_atomic(self.folder / "metrics.jsonl", json.dumps(row, allow_nan=False) + "\n"))
