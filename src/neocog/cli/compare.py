@@ -23,6 +23,12 @@ TIME = "Time budget of everything: 90s, 10m, 2h. Without one each candidate is t
 WEIGHTS = "As for train, or a folder in which each network's file lies as NAME.safetensors or NAME.pth."
 OUT = "The folder (default: a new one under runs/). What lies there of the same comparison is gone on with."
 RESUME = "Where the comparison lies in --out already: refuse, or go on; auto: also past a damaged checkpoint."
+SEARCH = (
+    "Look for better settings (rate, decay, augmentation and what the regime has) with Optuna, instead of comparing "
+    "with the defaults. What is given here is not searched. --time: of this process; several may share one search."
+)
+TRIALS = "With --search: settings that all processes try together (default: 20, or what fits into --time)."
+STUDY = "With --search: the SQLite file that processes share (default: study.db in --out)."
 # What every candidate has its own of, and what a comparison has none of.
 OWN = {"data", "model", "regime", "weights", "time", "folds", "fold", "repeats"}
 
@@ -51,6 +57,9 @@ def compare(
     regimes: Annotated[str, typer.Option(metavar="R,S,...", help=REGIMES)] = "auto",
     time: Annotated[str | None, typer.Option(help=TIME)] = None,
     weights: Annotated[str | None, typer.Option(help=WEIGHTS)] = None,
+    search: Annotated[bool, typer.Option("--search", help=SEARCH)] = False,
+    trials: Annotated[int | None, typer.Option(min=1, max=100_000, help=TRIALS)] = None,
+    study: Annotated[Path | None, typer.Option(metavar="FILE.db", help=STUDY)] = None,
     out: Annotated[Path | None, typer.Option(help=OUT)] = None,
     resume: Annotated[str, typer.Option(metavar="never|exact|auto", help=RESUME)] = "exact",
     json: JSON = False,
@@ -58,11 +67,23 @@ def compare(
 ) -> None:
     if resume not in ("never", "exact", "auto"):
         raise UsageError(f"--resume {resume} is not known", "use never, exact or auto")
-    from neocog.app.compare import start
-
+    if not search and (trials is not None or study is not None):
+        raise UsageError("--trials and --study go with --search", "add --search, or leave them out")
     settings["knobs"] = parse_knobs(settings.pop("knobs")) or None
     given = {"time": time, "weights": weights, **settings}
     events = Events()
+    if search:
+        from neocog.app import searching
+
+        with Watch(events, quiet=json):
+            best = searching.start(
+                data, words(models), words(regimes), given, out, events, trials=trials, study=study,
+                command=shlex.join(["neocog", *sys.argv[1:]]), resume=resume, spent=since_start(),
+            )  # fmt: skip
+        tell_search(best, json)
+        return
+    from neocog.app.compare import start
+
     with Watch(events, quiet=json):
         found = start(
             data, words(models), words(regimes), given, out, events, command=shlex.join(["neocog", *sys.argv[1:]]),
@@ -99,3 +120,27 @@ def tell(found: Any) -> None:
     line("best two", found.verdict)
     line("report", str(found.report))
     line("next", f"neocog predict {found.folder / found.rows[0].name} PICTURES")
+
+
+def tell_search(search: Any, json: bool) -> None:
+    best, found = search.best, search.found
+    if json:
+        as_json({"folder": search.folder, "study": found.study, "report": search.report if best else None,
+                 "config": search.config if best else None, "best": best and best.name, "test": found.test,
+                 "importance": found.importance, "notes": found.notes, "rows": search.table()})  # fmt: skip
+        return
+    if best is None:
+        line("result", "no trial has ended yet; other processes are still at theirs")
+        return
+    usual = next(row for row in search.rows if row.candidate == best.candidate)
+    rows = [[name, best.settings[name], default] for name, default in
+            found.candidates[best.candidate]["defaults"].items()]  # fmt: skip
+    table(("setting", "best", "default"), rows)
+    beside = "" if usual.val is None or usual is best else f"; the defaults reach {usual.val:.4f}"
+    line("result", f"{best.name}: val accuracy {best.val:.4f}{beside}")
+    if found.test is not None:
+        low, high = found.test["interval"]
+        line("test", f"accuracy {found.test['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}) on "
+                     f"{found.test['pictures']:,} pictures, looked at for this trial only")  # fmt: skip
+    line("report", str(search.report))
+    line("next", f"neocog train --config {search.config}")
