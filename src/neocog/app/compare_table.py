@@ -47,12 +47,17 @@ def trained(row: Row) -> str:
     if row.state == "failed":
         return "failed"
     at_once = row.regime == "features" and row.planned == 1
-    far = "fitted at once" if at_once else f"{row.epochs:.4g} of {row.planned} epochs"
+    far = "fitted at once" if at_once else f"{tenths(row.epochs)} of {row.planned} epochs"
     if row.state == "finished":
         return far if row.epochs >= row.planned else f"{far}, then its patience ended"
     if row.state == "dropped" and row.dropped is not None:
         return f"{far}, dropped after rung {row.dropped + 1}"
     return f"{far}, stopped for lack of time" if row.state == "shortened" else far
+
+
+def tenths(epochs: float) -> str:
+    """4.0 -> 4, 3.217 -> 3.2, 0.02 -> less than 0.1"""
+    return f"{epochs:.1f}".removesuffix(".0") if epochs >= 0.05 or epochs == 0 else "less than 0.1"
 
 
 def conclude(folder: Path, config: TrainConfig, state: State) -> None:

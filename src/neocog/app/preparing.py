@@ -188,6 +188,7 @@ class Preparation:
             validate=learner.validate, events=self.events, world=self.world, budget=budget,
             identity=identity_of(config, self.dataset, learner), names=self.dataset.files,
         )  # fmt: skip
+        trainer.pace = pace
         if config.find_lr and config.lr is None:
             rate, self.choices["rate"], why = look_for_rate(trainer, pace, budget)
             self.update(lr=rate)

@@ -109,8 +109,9 @@ def tell(found: Any) -> None:
     for row in found.table():
         interval = "" if row["test_low"] is None else f"{row['test_low']:.3f} to {row['test_high']:.3f}"
         memory = None if row["training_step_bytes"] is None else round(row["training_step_bytes"] / 2**20)
-        rows.append([row["candidate"], row["test_accuracy"], interval, row["val_accuracy"], row["trained"],
-                     row["params"], row["macs"], row["training_seconds"], row["latency_ms"], memory])  # fmt: skip
+        rows.append([row["candidate"], fixed(row["test_accuracy"], 4), interval, fixed(row["val_accuracy"], 4),
+                     row["trained"], row["params"], row["macs"], fixed(row["training_seconds"], 1),
+                     fixed(row["latency_ms"], 1), memory])  # fmt: skip
     table(("candidate", "test", "95 % interval", "val", "trained", "parameters", "MACs", "seconds", "ms a picture",
            "MiB a step"), rows)  # fmt: skip
     for row in found.table():
@@ -120,6 +121,10 @@ def tell(found: Any) -> None:
     line("best two", found.verdict)
     line("report", str(found.report))
     line("next", f"neocog predict {found.folder / found.rows[0].name} PICTURES")
+
+
+def fixed(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
 
 
 def tell_search(search: Any, json: bool) -> None:

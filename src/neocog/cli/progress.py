@@ -72,7 +72,7 @@ class Watch:
         self.close_bar()
         self.seconds.append(row["seconds"])
         own = self.seconds[-1] - (self.seconds[-2] if len(self.seconds) > 1 else 0.0)
-        left = (epochs - row["epoch"]) * own
+        left = self.left(epochs - row["epoch"], own)
         validation = (
             f"   val loss {row['val_loss']:.3f} accuracy {row['val_accuracy']:.4f}{' *' if better else '  '}"
             if "val_loss" in row else ""
@@ -82,6 +82,15 @@ class Watch:
             f"{validation}  {row['images_per_second']:>7,.0f} images/s  {left:,.0f} s left"
         )
         line("epoch", text)
+
+    def left(self, epochs: int, own: float) -> float:
+        """Seconds for so many epochs, where the last one took `own`: as long as the next, unless more parts of the
+        network are yet to learn. Then what was measured of these counts, and what follows each epoch."""
+        pace, progress, batches = self.trainer.pace, self.trainer.progress, len(self.trainer.loader)
+        if pace is None or progress.done >= pace.head_batches + batches:
+            return epochs * own
+        after = max(0.0, own - float(pace.seconds(progress.done - batches, progress.done)))
+        return float(pace.seconds(progress.done, progress.planned)) + epochs * after
 
     def run_ended(self, progress: Any) -> None:
         self.trainer = None

@@ -31,7 +31,7 @@ from neocog.core.files import write_atomic
 from neocog.core.seeding import one_seed
 from neocog.training import state
 from neocog.training.average import WeightAverage
-from neocog.training.budget import Budget
+from neocog.training.budget import Budget, Pace
 from neocog.training.checkpoint import Checkpoints
 from neocog.training.contracts import Loader, Progress, Recipe, Regime
 from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
@@ -68,6 +68,7 @@ class Trainer:
         self.average = WeightAverage(network, recipe.ema) if recipe.ema is not None else None
         self.progress = Progress(planned=(recipe.epochs or 0) * len(loader))
         self._together: tuple[list[bool], nn.Module] = [], network
+        self.pace: Pace | None = None  # what was measured beforehand, for whoever says how long it will take
         self.replanned = False  # whether a restored run is to have another length than it was started with
         self._stop_signal = 0
 
