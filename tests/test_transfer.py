@@ -1,6 +1,7 @@
 """Transfer from the command line: every regime and head, from a small network that was trained on other colours."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,24 @@ def test_the_same_command_again_keeps_what_was_decided(neocog: Command, made: Pa
     assert again.code == 0, again.err
     assert "evidence" not in again.out
     assert Path("run/config.toml").read_bytes() == before
+
+
+def test_the_least_recently_used_embeddings_make_room(
+    neocog: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("neocog.app.embedding.KEEP_BYTES", 10_000)
+    root = cache_folder() / "views"
+    for name in ("old", "older"):
+        (root / name).mkdir(parents=True)
+        (root / name / "view-000-0.npy").write_bytes(bytes(9_000))
+        os.utime(root / name, (1, 1))
+    (root / "unfinished").mkdir()
+    (root / "unfinished" / "part-000-000000-0.npy").write_bytes(bytes(9_000))
+    words = ("train", made / "sets", "--model", "resnet20", "--weights", made / "source", *SMALL, "--regime",
+             "features", "--views", 0, "--epochs", 1, "--out", "run")  # fmt: skip
+    assert neocog(*words).code == 0
+    left = {path.name for path in root.iterdir()}
+    assert "unfinished" in left
+    assert not left & {"old", "older"}
+    assert len(left) == 3  # the training pictures' and the validation's own stay

@@ -1,6 +1,7 @@
 """Regime features: what the frozen part of a network says of every picture, computed once and kept."""
 
 import hashlib
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from neocog.core.events import Events
 from neocog.core.folders import cache_folder
 from neocog.core.spec import Preprocessing
 from neocog.data.augment import Augment
+from neocog.data.cache import KEEP_BYTES, prune
 from neocog.data.dataset import Dataset
 from neocog.data.features import FeatureLoader
 from neocog.data.loader import Loader
@@ -124,7 +126,7 @@ def embed_all(config: TrainConfig, source: Embedder, loaded: Loaded, events: Eve
     train, val = source.views(rows, augment), source.views(kept, None)
     total = max(number, 1) * len(rows) + len(kept)
     if left is not None and config.views is not None:
-        refuse_too_many(source, train, number, rows, total, left)
+        world.alone(lambda: refuse_too_many(source, train, number, rows, total, left))
     began, done = time.monotonic(), 0
     for views, count in ((train, max(number, 1)), (val, 1 if len(kept) else 0)):
         for view in range(count):
@@ -132,6 +134,11 @@ def embed_all(config: TrainConfig, source: Embedder, loaded: Loaded, events: Eve
             views.fill(view, lambda n, before=before: events.emit(  # type: ignore[misc]
                 "progress", what="embedding", done=before + n, total=total))  # fmt: skip
             done += views.n
+    for used in (train.folder, val.folder):
+        if used.is_dir():
+            os.utime(used)  # the last to be removed
+    if world.first:
+        prune(train.folder.parent, train.folder, KEEP_BYTES, mark="view-*.npy")
     computed = train.computed + val.computed
     took = f", {computed:,} embedded now in {duration(time.monotonic() - began)}" if computed else ", all at hand"
     width = train[0].shape[1]
@@ -158,8 +165,8 @@ def refuse_too_many(source: Embedder, train: Views, number: int, rows: Rows, tot
     needed = total * seconds_each(source, rows)
     if needed > left:
         raise UsageError(
-            f"{source.config.time} are not enough: to embed {number or 'no'} views of {len(rows):,} pictures takes "
-            f"{duration(needed)}, and {duration(max(left, 0.0))} are left", "give a longer --time or fewer --views",
+            f"{source.config.time} are not enough: to embed {total:,} pictures and views takes {duration(needed)}, and "
+            f"{duration(max(left, 0.0))} are left", "give a longer --time or fewer --views",
         )  # fmt: skip
 
 

@@ -149,15 +149,16 @@ class CacheWriter:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-def prune(root: Path, keep: Path, limit: int = KEEP_BYTES) -> None:
-    """Removes what killed runs left, and the least recently used caches until the rest and `keep` fit into `limit`."""
+def prune(root: Path, keep: Path, limit: int = KEEP_BYTES, *, mark: str = "found.jsonl") -> None:
+    """Removes what killed runs left, and the least recently used caches (folders in which there is a `mark`) until the
+    rest and `keep` fit into `limit`."""
     finished, total = [], 0
     for folder in root.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another run may be removing the same
             used = folder.stat().st_mtime
             if folder.name.endswith(".tmp") and time.time() - used > STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
-            elif (folder / "found.jsonl").is_file():
+            elif any(folder.glob(mark)):
                 finished.append((folder != keep, -used, folder, sum(file.stat().st_size for file in folder.iterdir())))
     for _, _, folder, size in sorted(finished):
         total += size
