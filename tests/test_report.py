@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 from dataclasses import fields, is_dataclass, replace
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -208,6 +209,18 @@ def tags_of(html):
     """How often each tag occurs; <wbr> and <span> follow the slashes and spaces of the text itself."""
     names = [tag for tag, _ in Seen(html).tags if tag not in ("wbr", "span")]
     return {name: names.count(name) for name in names}
+
+
+def assert_inert(html, plain, text):
+    """`html` is the page of hostile text, `plain` that of another: the same tags, no handlers, and the text as text."""
+    html.encode("utf-8")
+    tags = Seen(html).tags
+    assert tags_of(html) == tags_of(plain)
+    assert "\u202e" not in html
+    assert not any(name.startswith("on") for _, attributes in tags for name in attributes)
+    assert_closed(html, tags)
+    if text.isprintable():
+        assert text in unescape(html)
 
 
 HOSTILE = [

@@ -6,7 +6,6 @@ classifier reads from the first. Concepts that were learned for the pretraining 
 pictures are like those of the pretraining.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -16,7 +15,8 @@ from neocog import metrics
 from neocog.app import settings
 from neocog.app.announcing import duration
 from neocog.app.building import make_task, training_loader
-from neocog.app.embedding import VIEWS, Embedder
+from neocog.app.costing import LATE
+from neocog.app.embedding import TRIED, VIEWS, Embedder, seconds_each
 from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
 from neocog.training.timing import seconds_per_batch
@@ -25,13 +25,11 @@ from neocog.transfer.closed import evenly
 from neocog.transfer.evidence import Depths, cross_validated
 
 SAMPLE = 500  # pictures that are embedded to be judged by
-TRIED = 32  # of them, before it is known how many fit into
-SHARE = 0.05  # of a time budget
+SHARE = 0.05  # of a time budget, at most, for embedding these
 FEW_AT_ONCE = 16  # pictures of a step by which the whole network's pace is judged
 STEPS = 4
 LARGE = 1000  # training pictures of each class: the lectures give no number
 ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
-LATE = 10**6  # an epoch in which everything learns
 FEW = 3  # pictures of the rarest class below which a whole network is not worth fine-tuning
 PASSES = 4  # over the pictures, at least, for a whole network
 
@@ -46,9 +44,8 @@ RULE = {  # (large, similar) -> what the deck says
 @dataclass(frozen=True)
 class Evidence:
     """What was found. `accuracy` and `halfway`: of a linear classifier on the embeddings and on the mean maps at half
-    depth, cross-validated; None where no two classes have two
-    pictures. `features` and `full`: predicted seconds of the two
-    regimes; `left`: of a time budget."""
+    depth, cross-validated; None where no two classes have two pictures. `features` and `full`: predicted seconds of the
+    two regimes; `left`: of a time budget."""
 
     pictures: int
     classes: int
@@ -125,11 +122,8 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     looking = replace(source, backbone=depths)
     least = 2 * len(data.classes)  # to cross-validate
     order = rows[evenly(labels, max(SAMPLE, least), config.seed)]
-    looking.embed(order[:2], None, 0)  # the first pictures pay for what all need
-    began = time.monotonic()
-    looking.embed(order[:TRIED], None, 0)
-    each = (time.monotonic() - began) / len(order[:TRIED])
-    most = len(order) if left is None else max(TRIED, least, int(SHARE * left / each))
+    each = seconds_each(looking, order)  # for one of several processes that share them; the sample each embeds alone
+    most = len(order) if left is None else max(TRIED, least, int(SHARE * left / (each * world.size)))
     sample = order[: int(world.agree(lambda: str(most)))]
     values = looking.embed(sample, None, 0)
     half, whole = values[:, : depths.width], values[:, depths.width :]
@@ -146,12 +140,9 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     if rarest < FEW:
         regime, why = "features", f"because fewer than {FEW} pictures of a class do not carry a whole network"
     elif passes is not None and passes < PASSES:
-        regime, why = (
-            "features",
-            f"because time or epochs are enough for {passes:.1f} passes of the whole network",
-        )
+        regime, why = "features", f"because time or epochs suffice for {passes:.1f} passes of the whole network"
     elif passes is not None:
-        regime, why = "full", f"because time and epochs are enough for {passes:.0f} passes of the whole network"
+        regime, why = "full", f"because time and epochs suffice for {passes:.0f} passes of the whole network"
     else:
         regime, why = "full", "because no time budget speaks against it"
     said = world.agree(lambda: f"{regime} {why}")

@@ -18,7 +18,7 @@ from neocog.app.compare_run import Clock
 from neocog.app.folding import quieter
 from neocog.app.searching_plan import Lengths, config_of, decide
 from neocog.app.searching_study import Claim, SharedStudy, create
-from neocog.app.searching_table import Found, Row, best_of, conclude, importance_of, rows_of, said, test_of
+from neocog.app.searching_table import Found, Row, best_of, conclude, importance_of, on_test, rows_of, said
 from neocog.app.searching_trial import attempt, name_of
 from neocog.core.config import TrainConfig, seconds
 from neocog.core.errors import DivergedError, UsageError
@@ -171,7 +171,7 @@ class Searching:
         )  # fmt: skip
         replay = None
         if best is not None:
-            found.best, found.test = best.trial, test_of(best)
+            found.best, found.test = best.trial, on_test(best)
             found.importance = importance_of(self.study, rows)
             one, row = self.study.candidates[best.candidate], self.named[best.candidate]
             replay = config_of(row, one, self.config, best.settings)

@@ -113,7 +113,7 @@ def importance_of(study: SharedStudy, rows: list[Row]) -> dict[str, float]:
         return {name: float(share) for name, share in optuna.importance.get_param_importances(study.study).items()}
 
 
-def test_of(row: Row) -> dict[str, Any] | None:
+def on_test(row: Row) -> dict[str, Any] | None:
     """None where there are no test pictures, or the run lies on another machine."""
     folder = Path(row.folder)
     if not run_folder.is_run(folder) or not Run.open(folder).has("test"):

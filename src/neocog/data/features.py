@@ -28,10 +28,6 @@ class FeatureLoader:
     def __len__(self) -> int:
         return len(self.plan)
 
-    @property
-    def rounds(self) -> int:
-        return self.plan.rounds
-
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         view = self.view(epoch)
         for places in self.plan.epoch(epoch, skip):

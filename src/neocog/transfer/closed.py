@@ -91,8 +91,8 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, pictures: Tensor,
     """(N, D), (N,), and (N,) the picture that each row is a view of: a linear support vector machine, one class
     against the rest (scikit-learn's LinearSVC) on standardised features.
 
-    Its penalty and the factor that makes its margins logits are those with the best mean log loss over parts of the
-    training pictures that it had not seen; all views of a picture are in one part.
+    Its penalty and the factor that makes its margins logits are those with the best mean log loss on pictures that it
+    had not seen, by cross-validation over one view of each.
     """
     x, y = features.double().numpy(), labels.numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)

@@ -75,7 +75,10 @@ class Views:
         # Hosts that share no disk miss what the others computed.
         portions = self._portions(view, starts, lambda _: None)
         self.world.meet()
-        if self.world.first or not self.has(view):
+        if self.world.first:
+            self._save(f"view-{view:03}", np.concatenate(portions))
+        self.world.meet()
+        if not self.has(view):  # on a host that shares no disk with the first
             self._save(f"view-{view:03}", np.concatenate(portions))
         self.world.meet()
         if not self.has(view):
