@@ -146,7 +146,7 @@ class Bench:
         script, more = CONTENDERS[name]
         epochs = 1
         if "fastai" in script:
-            epochs = self.epochs(results.get(f"{name}/paces", lambda: self.paces(name)), budget)
+            epochs = self.epochs(results.get(f"{name}/paces", self.paces, name), budget)
         idle = idle_share()
         outcome = self.peer(script, more, budget, seed, epochs) if script else self.ours(more, budget, seed)
         return {
@@ -195,7 +195,7 @@ def race(bench: Bench, results: Results, names: list[str], budgets: list[float],
             for name in names:
                 cell = f"{name}/{budget:g}/{seed}"
                 try:
-                    results.get(cell, lambda n=name, b=budget, s=seed: bench.cell(n, b, s, results))  # type: ignore[misc]
+                    results.get(cell, bench.cell, name, budget, seed, results)
                 except Failed as failure:
                     whole = False
                     print(f"{cell}: no answer ({failure})", flush=True)

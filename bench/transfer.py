@@ -10,15 +10,16 @@ not computed again.
 
 import argparse
 import csv
+import fcntl
 import gzip
 import json
 import lzma
-import math
+import os
 import tempfile
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise, product
 from pathlib import Path
 from statistics import median
@@ -63,26 +64,38 @@ REGIMES: dict[str, tuple[str, dict[str, Any]]] = {
 
 PACED = {"features, 10 cached views": 30, "probe": 4, "partial, 2 stages": 5, "full": 5, "scratch": 3}  # epochs
 
-# What the numbers of pictures are tried with.
-CELLS = ("features", "features, 10 cached views", "partial, 2 stages", "full", "scratch, regularised")
+# What the numbers of pictures are tried with: as many views, epochs and steps as the time is enough for.
+CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "features": ("ImageNet", {"regime": "features"}),
+    "partial": ("ImageNet", {"regime": "partial", "unfreeze": 2}),
+    "full": ("ImageNet", {"regime": "full"}),
+    "auto": ("ImageNet", {"regime": "auto"}),
+    "scratch": ("nothing", {"regime": "scratch"}),
+}
 SIZES = (5, 10, 20, 50, 90)  # training pictures of each class
-PIXELS = 96
-STEPS = 250
+SMALL: dict[str, Any] = {"image_size": 96, "channels": "rgb", "threads": 1, "time": "45s"}
 TESTED = 100  # pictures of each class, where there are so many
 
 
 class Results:
-    """What was measured, by name; a name that is there is not measured again."""
+    """What was measured, by name; a name that is there is not measured again. Several processes may write one file."""
 
     def __init__(self, path: Path = RESULTS) -> None:
         self.path = path
-        self.values: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        self.values = self.read()
 
-    def get(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def read(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+    def get(self, name: str, measure: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
         if name not in self.values:
-            self.values[name] = measure()
-            write_atomic(self.path, json.dumps(self.values, indent=1, sort_keys=True) + "\n")
-            print(f"{name:<60} {self.values[name]}", flush=True)
+            found = measure(*arguments)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self.values = self.read() | {name: found}
+                write_atomic(self.path, json.dumps(self.values, indent=1, sort_keys=True) + "\n")
+            print(f"{name:<60} {found}", flush=True)
         return self.values[name]
 
 
@@ -104,35 +117,51 @@ def weights_of(network: str, start: str, data: Path, folder: Path) -> str | None
 
 
 def trained(
-    pictures: Path, network: str, name: str, seed: int, data: Path, folder: Path, **more: Any
+    pictures: Path, network: str, start: str, settings: dict[str, Any], seed: int, data: Path, folder: Path
 ) -> dict[str, Any]:
-    """One run's test accuracy with its interval, and the seconds it took from the command to the report."""
-    start, settings = REGIMES[name]
+    """One run's test accuracy with its interval, and the seconds it took from the command to the report. Nothing is
+    cached before."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
+        os.environ["XDG_CACHE_HOME"] = place
         began = time.monotonic()
         run = neocog.train(
             pictures, network, weights=weights_of(network, start, data, folder), knobs=NETWORKS[network], seed=seed,
-            out=Path(place) / "run", **SHARED | settings | more,
+            out=Path(place) / "run", **settings,
         )  # fmt: skip
         assert isinstance(run, neocog.Run)
-        numbers = run.metrics("test")
+        took, numbers = round(time.monotonic() - began, 1), run.metrics("test")
+        chosen = run.folder / "choices.json"
         return {
-            "accuracy": numbers["top1"], "interval": numbers["top1_interval"], "nll": numbers["nll"],
-            "val": run.metrics("val")["top1"], "seconds": round(time.monotonic() - began, 1),
+            "accuracy": numbers["top1"], "interval": numbers["top1_interval"], "val": run.metrics("val")["top1"],
+            "seconds": took, "regime": run.config.regime,
+            "chosen": json.loads(chosen.read_text()) if chosen.is_file() else {},
         }  # fmt: skip
 
 
-def regimes(results: Results, data: Path, seeds: int, folder: Path) -> None:
+Share = tuple[int, int]  # which of how many processes this one is
+
+
+def mine(share: Share, names: Iterable[str]) -> Iterator[str]:
+    number, all_of_them = share
+    return (name for i, name in enumerate(names) if i % all_of_them == number)
+
+
+def regimes(results: Results, data: Path, seeds: int, share: Share, folder: Path) -> None:
     pictures = clothes(data, folder)
-    for seed in range(seeds):
-        for network in NETWORKS:
-            for name in REGIMES:
-                results.get(
-                    f"regimes/{network}/{name}/{seed}",
-                    lambda network=network, name=name, seed=seed: trained(  # type: ignore[misc]
-                        pictures, network, name, seed, data, folder
-                    ),
-                )
+    for cell in mine(share, ("/".join(cell) for cell in product(map(str, range(seeds)), NETWORKS, REGIMES))):
+        seed, network, name = cell.split("/")
+        start, settings = REGIMES[name]
+        results.get(
+            f"regimes/{network}/{name}/{seed}",
+            trained,
+            pictures,
+            network,
+            start,
+            SHARED | {"threads": 1} | settings,
+            int(seed),
+            data,
+            folder,
+        )
 
 
 def paces(results: Results, data: Path, folder: Path) -> None:
@@ -143,15 +172,20 @@ def paces(results: Results, data: Path, folder: Path) -> None:
         for name, epochs in PACED.items():
             results.get(
                 f"paces/{network}/{name}",
-                lambda network=network, name=name, epochs=epochs: paced(  # type: ignore[misc]
-                    pictures, network, name, epochs, data, folder
-                ),
+                paced,
+                pictures,
+                network,
+                name,
+                epochs,
+                data,
+                folder,
             )
 
 
 def paced(pictures: Path, network: str, name: str, epochs: int, data: Path, folder: Path) -> dict[str, Any]:
     """The median over the epochs but the first; `before`: seconds until the first one began."""
     start, settings = REGIMES[name]
+    os.environ["XDG_CACHE_HOME"] = str(folder)
     began, times = time.monotonic(), [0.0]
     events = Events()
     events.on("run_started", lambda **_: times.append(time.monotonic() - began))
@@ -165,23 +199,26 @@ def paced(pictures: Path, network: str, name: str, epochs: int, data: Path, fold
     return {"epoch": round(median(each), 4), "before": round(times[-1], 1), "epochs": epochs}
 
 
-def sizes(results: Results, data: Path, seeds: int, folder: Path) -> None:
-    for seed, network in product(range(seeds), NETWORKS):
-        for target, read in TABLES.items():
-            everything = read(data, folder)
-            for number in SIZES:
-                table = some(everything, number, seed, folder / f"{target}-{number}-{seed}.csv")
-                pictures = sum(",train" in line for line in table.read_text().splitlines())
-                # The same number of steps whatever the number of pictures.
-                epochs = math.ceil(STEPS / math.ceil(pictures / SHARED["batch_size"]))
-                for name in CELLS if (seed, network) == (0, "mobilenet_v2") else CELLS[:-1]:
-                    more = {} if name.startswith("features") else {"epochs": epochs}
-                    results.get(
-                        f"sizes/{target}/{number}/{network}/{name}/{seed}",
-                        lambda table=table, network=network, name=name, seed=seed, more=more: trained(  # type: ignore[misc]
-                            table, network, name, seed, data, folder, image_size=PIXELS, channels="rgb", **more
-                        ),
-                    )
+def sizes(results: Results, data: Path, seeds: int, share: Share, folder: Path) -> None:
+    read = {target: table(data, folder) for target, table in TABLES.items()}
+    cells = product(map(str, range(seeds)), map(str, SIZES), TABLES, NETWORKS, CELLS)
+    for cell in mine(share, ("/".join(cell) for cell in cells)):
+        seed, number, target, network, name = cell.split("/")
+        start, settings = CELLS[name]
+        if start == "nothing" and (network, seed) != ("mobilenet_v2", "0"):
+            continue
+        table = some(read[target], int(number), int(seed), folder / f"{target}-{number}-{seed}.csv")
+        results.get(
+            f"sizes/{target}/{number}/{network}/{name}/{seed}",
+            trained,
+            table,
+            network,
+            start,
+            SMALL | settings,
+            int(seed),
+            data,
+            folder,
+        )
 
 
 Row = tuple[str, str, str]  # path, class, set
@@ -261,12 +298,15 @@ def main() -> None:
     parser.add_argument("what", choices=["regimes", "sizes", "paces", "table"])
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--share", default="0/1", metavar="I/N", help="every N-th cell, from the I-th: one per process")
     arguments = parser.parse_args()
+    number, _, processes = arguments.share.partition("/")
+    share = int(number), int(processes)
     with tempfile.TemporaryDirectory() as place:
         if arguments.what == "regimes":
-            regimes(Results(), arguments.data, arguments.seeds, Path(place))
+            regimes(Results(), arguments.data, arguments.seeds, share, Path(place))
         elif arguments.what == "sizes":
-            sizes(Results(), arguments.data, arguments.seeds, Path(place))
+            sizes(Results(), arguments.data, arguments.seeds, share, Path(place))
         elif arguments.what == "paces":
             paces(Results(), arguments.data, Path(place))
 
