@@ -374,6 +374,30 @@ def test_slower_than_measured_it_still_ends_in_time(
     assert [row.epochs < 1 for row in found.rows] == [batch == 1] * 4
 
 
+def test_time_that_is_left_goes_to_who_was_paused(
+    pictures: Path, tmp_path: Path, measured: Callable[..., None]
+) -> None:
+    """The first of two is slow at first and is paused for it; the other leaves time, in which it learns to its end."""
+    measured(PACE)
+    now, events, steps = [0.0], Events(), iter([4.0] * 2)
+
+    def step(**_: Any) -> None:
+        now[0] += next(steps, 0.02)
+
+    events.on("step_ended", step)
+    models, given = ["mnist_dense", "lenet5"], {"time": "19s"} | SMALL
+    found = start(str(pictures), models, ["scratch"], given, tmp_path / "run", events, clock=lambda: now[0])
+    assert now[0] <= 19
+    paused = next(row for row in found.state.rows if row.model == "mnist_dense")
+    ends = json.loads((found.folder / paused.name / "run.json").read_text())["sittings"]
+    assert [one["ended"].split()[0] for one in ends] == ["paused", "finished"]
+    assert [row.state for row in found.rows] == ["finished"] * 2
+    assert paused.epochs == paused.planned
+    assert (paused.note, found.state.notes) == ("", [])
+    assert len(paused.rungs) == len(found.state.sizes)
+    assert paused.rungs[-1]["seconds"] > 8
+
+
 @pytest.fixture(scope="module")
 def killer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killer]:
     made = Killer(tmp_path_factory.mktemp("cache"), CHECKPOINT_SECONDS=0.02)

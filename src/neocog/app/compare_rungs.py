@@ -126,6 +126,8 @@ class Comparing:
             for row in alive:
                 if len(row.rungs) <= state.rung:
                     self._stretch(row, [other for other in alive if other.alive and len(other.rungs) <= state.rung])
+            if state.rung + 1 == len(state.sizes):
+                self._use_the_rest()
             self._halve()
         if not any(row.alive for row in state.rows):
             self.write()
@@ -154,6 +156,22 @@ class Comparing:
             self._failed(row, error)
         finally:
             self.write()
+
+    def _use_the_rest(self) -> None:
+        """Time that the others left goes to those that were paused for the lack of it, the best first."""
+        paused = [row for row in self.state.rows if row.alive and row.state == "paused"]
+        for place in ranked([standing(row) for row in paused]):
+            row, rung = paused[place], self.state.rung
+            done = int(row.epochs)
+            if self.total is None or done >= row.targets[rung]:
+                continue
+            if self._slower() * stretch(row.pace, done, done + 1) < self.left():
+                before = row.rungs.pop()
+                self._stretch(row, [row])
+                if row.alive:
+                    row.rungs[-1]["seconds"] += before["seconds"]
+                else:
+                    row.rungs.append(before)
 
     def _on_beat(self, **_: Any) -> None:
         if self.clock() - self._beat > BEAT:
@@ -229,14 +247,13 @@ class Comparing:
             row.note = ""  # it caught up
         if found.cut:
             row.note = f"slower than measured: paused after {row.epochs:.1f} epochs in rung {state.rung + 1}"
-            self.warn(f"{title(row)}: {row.note}")
+            self.say("warning", f"{title(row)}: {row.note}")
 
     def _halve(self) -> None:
         """Who goes on: the better half by validation accuracy, or fewer where the time has run short."""
         state = self.state
         alive = [row for row in state.rows if row.alive]
-        order = [alive[i] for i in ranked([(row.rungs[-1]["val_accuracy"], row.rungs[-1]["val_loss"])
-                                           for row in alive])]  # fmt: skip
+        order = [alive[i] for i in ranked([standing(row) for row in alive])]
         if all(row.state == "finished" for row in alive):  # nobody has anything left to learn
             state.rung = len(state.sizes) - 1
         last = state.rung + 1 == len(state.sizes)
@@ -257,6 +274,7 @@ class Comparing:
         for row in alive if last else ():
             if row.state == "paused":
                 row.state = "shortened"
+                state.notes.append(f"{title(row)}: {row.note}")
         state.rung += 1
         self.write()
 
@@ -276,6 +294,11 @@ class Comparing:
         row.state, row.error, row.error_code = "failed", str(error), error.exit_code
         self.say("warning", f"{title(row)} failed: {error}")
         return error
+
+
+def standing(row: Row) -> tuple[float, float]:
+    """Validation accuracy and loss after its last rung."""
+    return row.rungs[-1]["val_accuracy"], row.rungs[-1]["val_loss"]
 
 
 def title(row: Row) -> str:
