@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neocog.report.charts import WIDTH
-from neocog.report.pareto import HEIGHT, SIZE, ParetoPoint, _width, front, pareto
+from neocog.report.pareto import HEIGHT, SIZE, ParetoPoint, _width, cut_within, front, pareto
 
 ZOO = [
     ParetoPoint("lenet", 8, 0.551, 0.50, 0.60),
@@ -190,7 +190,7 @@ def test_names_are_text_whatever_they_hold(text):
     title = next(title for *_, title in circles(root) if not title.startswith("b:"))
     shown = text.replace("\n", "\\n").replace("‮", "\\u202e")
     assert title.startswith(f"{shown}: 50%")
-    assert all(len(t.text) <= 20 for t in root.iter("text") if t.get("class") == "name")
+    assert all(len(t.text) <= 24 for t in root.iter("text") if t.get("class") == "name")
 
 
 def test_no_points_draw_nothing():
@@ -225,3 +225,8 @@ def test_in_a_browser_letters_are_no_wider_than_was_planned(tmp_path):
     assert all(left >= 0 and right <= WIDTH for left, _, right, _ in found)
     lines = [(left, top + 2, right, bottom - 2) for left, top, right, bottom in found]  # without the air between lines
     assert not any(overlap(a, b) for a, b in combinations(lines, 2))
+
+
+def test_a_long_name_keeps_its_network_and_its_regime():
+    assert cut_within("mobilenet_v3_large_minimal features", 24) == "mobilenet_v…mal features"
+    assert cut_within("resnet18 full", 24) == "resnet18 full"

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import neocog as package
 from command import Command, one_line_error
@@ -152,6 +154,44 @@ def test_the_cache_is_found_again_and_a_flipped_byte_is_made_good(
     # And what changes no embedding finds it: run "one" has the backbone that it began with.
     for more in (("--weights", "one"), ("--lr", 0.02), ("--mixup", 0.2), ("--head", "mlp"), ("--batch-size", 16)):
         assert "all at hand" in neocog(*words, *more, "--out", f"b{more[0]}").out, more
+
+
+def test_the_rates_of_all_parts_are_kept_and_drawn(made: Path, tmp_path: Path) -> None:
+    run = package.train(
+        made / "data", "resnet20", weights=str(made / "source"), regime="full", epochs=3, head_epochs=1, image_size=16,
+        batch_size=8, lr=0.01, layer_decay=0.5, schedule="constant", warmup_epochs=0, device="cpu",
+        out=tmp_path / "run",
+    )  # fmt: skip
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["lr"] for row in rows] == [0.01] * 3
+    assert rows[0]["rates"] == pytest.approx({"head": 0.01, "0": 0, "1": 0, "2": 0, "3": 0})
+    for row in rows[1:]:
+        assert row["rates"] == pytest.approx({"head": 1e-3, "0": 1e-3, "1": 5e-4, "2": 2.5e-4, "3": 1.25e-4})
+    chart = run.report.read_text().partition("<figcaption>Learning rate</figcaption>")[2].partition("</figure>")[0]
+    assert "first layers that learn" in chart
+
+
+def test_a_class_count_that_disagrees_with_the_run(neocog: Command, made: Path, tmp_path: Path) -> None:
+    """One class more than the run has: refused where the run goes on or is judged, a new classifier where it is only
+    learned from; and a bundle that says so of itself."""
+    data = tmp_path / "data"
+    shutil.copytree(made / "data", data)
+    run = tmp_path / "run"
+    words = ("--model", "resnet20", "--epochs", 1, "--image-size", 16, "--batch-size", 8, "--out")
+    assert neocog("train", data, *words, run).code == 0
+    (data / "zebra").mkdir()
+    for number in range(8):
+        drawn = np.random.default_rng(number).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(drawn).save(data / "zebra" / f"{number}.png")
+    for again in (("resume", run), ("train", data, *words, run, "--resume", "auto")):
+        one_line_error(neocog(*again), 2, "4 classes, the run has 3 (new: zebra); 8 new (zebra/0.png")
+    one_line_error(neocog("val", run, data), 3, "has classes that the run does not know: 'zebra'")
+    learned = neocog("train", data, *words, "other", "--weights", run, "--regime", "full", "--head-epochs", 0)
+    assert "new classifier for 4 classes (the weights had 3)" in learned.out
+    card = run / "model" / "model.json"
+    card.write_text(card.read_text().replace('"classes": [', '"classes": ["zebra", ', 1))
+    for use in (("predict", run, made / "data"), ("train", data, *words, "more", "--weights", run, "--regime", "full")):
+        one_line_error(neocog(*use), 4, "head.fc.weight (3, 64) for (4, 64)")
 
 
 def test_features_are_resumed_to_the_same_bits(made: Path, tmp_path: Path) -> None:

@@ -24,13 +24,14 @@ _FACES = {
     "compare": "neocog.app.compare",
     "cost": "neocog.app.costing",
     "receptive_field": "neocog.costs.cost",
+    "search": "neocog.app.searching",
     "training_memory": "neocog.costs.memory",
     "train": "neocog.app.train",
     "Run": "neocog.app.run",
 }
 __all__ = [
-    "Run", "__version__", "compare", "cost", "create_model", "list_models", "receptive_field", "train",
-    "training_memory",
+    "Run", "__version__", "compare", "cost", "create_model", "list_models", "receptive_field", "search",
+    "train", "training_memory",
 ]  # fmt: skip
 
 

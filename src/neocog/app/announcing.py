@@ -126,9 +126,11 @@ def size(value: float) -> str:
 
 
 def duration(value: float) -> str:
-    """Seconds for people: 12 ms, 1.3 s, 42 s, 3 min, 2.5 h."""
+    """Seconds for people: 12 ms, 1.3 s, 42 s, 2.5 min, 30 min, 2.5 h."""
     if value < 0.0995:
         return f"{1000 * value:.0f} ms"
     if value < 100:
         return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
+    if value < 597:
+        return f"{value / 60:.1f} min"
     return f"{value / 60:.0f} min" if value < 6000 else f"{value / 3600:.1f} h"

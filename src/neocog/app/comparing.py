@@ -16,7 +16,13 @@ def compare_split(rows: Iterable[Row], folder: Path, *, sets: bool = True) -> No
     changed = [file for file in both if before[file].sha256 != now[file].sha256]
     other = [file for file in both if before[file].label != now[file].label]
     moved = [file for file in both if sets and before[file].set != now[file].set]
+    classes, known = ({row.label for row in rows.values()} for rows in (now, before))
+    count = f"{len(classes)} classes, the run has {len(known)}"
     differences = [
+        f"{count} ({what}: {', '.join(sorted(names)[:3])})"
+        for what, names in (("new", classes - known), ("gone", known - classes))
+        if names
+    ] + [
         f"{len(files)} {what} ({', '.join(sorted(files)[:3])})"
         for what, files in (
             ("gone", before.keys() - now.keys()),

@@ -262,9 +262,11 @@ def settings_of(config: TrainConfig) -> tuple[report.Setting, ...]:
 
 
 def epoch_of(row: dict[str, Any]) -> report.Epoch:
+    rates = list(row.get("rates", {"all": row["lr"]}).values())
     return report.Epoch(
-        row["epoch"], row["train_loss"], row.get("val_loss"), row["train_accuracy"], row.get("val_accuracy"), row["lr"]
-    )
+        row["epoch"], row["train_loss"], row.get("val_loss"), row["train_accuracy"], row.get("val_accuracy"), rates[0],
+        rates[-1] if len(rates) > 1 else None,
+    )  # fmt: skip
 
 
 def samples(session: "Session") -> tuple[report.Picture, ...]:

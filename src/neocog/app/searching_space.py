@@ -50,6 +50,15 @@ class Axis:
         low, high = self.range(default)
         return f"{low:.4g} to {high:.4g}" + (", logarithmic" if self.kind in ("log", "times") else "")
 
+    @property
+    def outline(self) -> str:
+        """Name and range, whatever the default is."""
+        if self.kind == "choice":
+            return f"{self.name} {'|'.join(PRESETS)}"
+        if self.kind == "upto":
+            return f"{self.name} {self.low:g} to the default"
+        return f"{self.name} {self.low:g} to {self.high:g}" + " times the default" * (self.kind == "times")
+
 
 SPACE = (
     # name               kind      low   high  regimes      reason

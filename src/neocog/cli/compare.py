@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from neocog.app.searching_space import SPACE
 from neocog.cli.out import JSON, as_json, line, table
 from neocog.cli.progress import Watch
 from neocog.cli.started import since_start
@@ -24,8 +25,9 @@ WEIGHTS = "As for train, or a folder in which each network's file lies as NAME.s
 OUT = "The folder (default: a new one under runs/). What lies there of the same comparison is gone on with."
 RESUME = "Where the comparison lies in --out already: refuse, or go on; auto: also past a damaged checkpoint."
 SEARCH = (
-    "Look for better settings (rate, decay, augmentation and what the regime has) with Optuna, instead of comparing "
-    "with the defaults. What is given here is not searched. --time: of this process; several may share one search."
+    "Look for better settings with Optuna instead of comparing with the defaults: "
+    f"{', '.join(axis.outline for axis in SPACE)}; of each candidate those that its regime has. What is given here is "
+    "not searched. --time: of this process; several may share one search."
 )
 TRIALS = "With --search: settings that all processes try together (default: 20, or what fits into --time)."
 STUDY = "With --search: the SQLite file that processes share (default: study.db in --out)."

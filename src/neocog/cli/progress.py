@@ -74,7 +74,7 @@ class Watch:
         own = self.seconds[-1] - (self.seconds[-2] if len(self.seconds) > 1 else 0.0)
         left = self.left(epochs - row["epoch"], own)
         validation = (
-            f"   val loss {row['val_loss']:.3f} accuracy {row['val_accuracy']:.4f}{' *' if better else '  '}"
+            f"   val loss {row['val_loss']:.3f} accuracy {row['val_accuracy']:.4f}{' best' if better else '     '}"
             if "val_loss" in row else ""
         )  # fmt: skip
         text = (

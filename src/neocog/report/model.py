@@ -82,7 +82,8 @@ class Epoch:
     val_loss: float | None = None
     train_accuracy: float | None = None  # 0..1
     val_accuracy: float | None = None
-    learning_rate: float | None = None
+    learning_rate: float | None = None  # of the classifier
+    first_rate: float | None = None  # of the part nearest to the input, where it is another one
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,9 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
     def line(name: str, field: str) -> charts.Series:
         return charts.Series(name, [(epoch.epoch, getattr(epoch, field)) for epoch in history])
 
+    rates = [line("learning rate", "learning_rate")]
+    if any(epoch.first_rate is not None for epoch in history):
+        rates = [line("classifier", "learning_rate"), line("first layers that learn", "first_rate")]
     drawn = [
         ("Loss", charts.curves("Loss", [line("training", "train_loss"), line("validation", "val_loss")], kept=kept)),
         (
@@ -113,7 +116,7 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
                 most=1.0,
             ),
         ),
-        ("Learning rate", charts.curves("Learning rate", [line("learning rate", "learning_rate")], kept=kept)),
+        ("Learning rate", charts.curves("Learning rate", rates, kept=kept)),
     ]
     return [(name, chart) for name, chart in drawn if chart]
 

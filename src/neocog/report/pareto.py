@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from neocog.core.errors import one_line
 from neocog.report.charts import LEFT, RIGHT, TOP, WIDTH, _svg, number, percent, ticks
-from neocog.report.cost_zoo import Label, Placed, _around, _lead, cut
+from neocog.report.cost_zoo import Label, Placed, _around, _lead
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in canvas units
 
@@ -24,7 +24,7 @@ RADIUS = 5.0
 HOLLOW = 4.0  # its line lies half outside
 SIZE = 11.5  # of the letters, as the style sheet has it
 RINGS = (3.0, 12.0, 24.0, 38.0)  # how far from its point a name may lie
-LETTERS = 20  # of a name beside its point; the whole name is in the point's title
+LETTERS = 24  # of a name beside its point; the whole name is in the point's title
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def pareto(
     walls = [(x - 1, top, x + 1, bottom) for x, top, bottom in bars]
     for (x0, y0), (x1, y1) in pairwise(stairs):
         walls += [(x0, y0 - 1, x1, y0 + 1), (x1 - 1, y1, x1 + 1, y0)]
-    labels = [Label(cut(points[i].name, LETTERS), *spots[i], RADIUS, best[i]) for i in order[::-1]]
+    labels = [Label(cut_within(points[i].name, LETTERS), *spots[i], RADIUS, best[i]) for i in order[::-1]]
     for placed in _place(labels, walls):
         body += _drawn(placed)
     body += _key(y_name, not all(best), bool(bars))
@@ -130,6 +130,13 @@ def _plane(
     )
     bars = [(x(p.cost), y(max(p.interval)), y(min(p.interval))) for p in points if p.interval]
     return [(x(p.cost), y(p.accuracy)) for p in points], bars, body
+
+
+def cut_within(text: str, most: int) -> str:
+    """A long name keeps both ends: a network and its regime."""
+    text = one_line(text)
+    end = most // 2
+    return text if len(text) <= most else f"{text[: most - 1 - end]}…{text[-end:]}"
 
 
 def _dominates(one: ParetoPoint, other: ParetoPoint) -> bool:

@@ -221,6 +221,8 @@ class Trainer:
             "epoch": progress.epoch + 1, "steps": progress.steps, "lr": progress.lr,
             "train_loss": progress.loss_sum / progress.seen, "train_accuracy": progress.correct / progress.seen,
             "images_per_second": rate,
+            # "lr" is that of the schedule, these are what it came to for each part.
+            "rates": {group["part"]: group["lr"] for group in self.optimizer.param_groups},
         }  # fmt: skip
         ended = time.monotonic()
         if self.budget is not None:

@@ -2,7 +2,7 @@
 pictures: by what it would say of a training picture that it had not seen."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -87,12 +87,16 @@ def _set(head: Neighbours, count: int, temperature: float, doubt: float) -> None
     head.doubt.fill_(doubt)
 
 
-def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, pictures: Tensor, seed: int) -> Chosen:
+def fit_svm(
+    head: nn.Linear, features: Tensor, labels: Tensor, pictures: Tensor, seed: int,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+) -> Chosen:  # fmt: skip
     """(N, D), (N,), and (N,) the picture that each row is a view of: a linear support vector machine, one class
     against the rest (scikit-learn's LinearSVC) on standardised features.
 
     Its penalty and the factor that makes its margins logits are those with the best mean log loss on pictures that it
-    had not seen, by cross-validation over one view of each.
+    had not seen, by cross-validation over one view of each. `tell` is called as `tell(done, total)` after each penalty
+    and after the last machine.
     """
     x, y = features.double().numpy(), labels.numpy()
     mean, std = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
@@ -100,7 +104,10 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, pictures: Tensor,
     # One view of each picture: there are many machines to fit.
     first = np.unique(pictures.numpy(), return_index=True)[1]
     some = first[evenly(y[first], max(MOST_ROWS, 2 * len(head.weight)), seed)]
-    margins = {penalty: _unseen(x[some], y[some], penalty, seed) for penalty in PENALTIES}
+    margins = {}
+    for done, penalty in enumerate(PENALTIES, start=1):
+        margins[penalty] = _unseen(x[some], y[some], penalty, seed)
+        tell(done, len(PENALTIES) + 1)
     losses = {
         (penalty, scale): F.cross_entropy(torch.from_numpy(scale * margin), labels[some]).item()
         for penalty, margin in margins.items()
@@ -108,6 +115,7 @@ def fit_svm(head: nn.Linear, features: Tensor, labels: Tensor, pictures: Tensor,
     }
     penalty, scale = min(losses, key=lambda one: losses[one])
     weight, bias = _margins(x, y, len(head.weight), penalty, seed)
+    tell(len(PENALTIES) + 1, len(PENALTIES) + 1)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(scale * weight / std))
         head.bias.copy_(torch.from_numpy(scale * (bias - weight @ (mean / std))))

@@ -71,6 +71,9 @@ class Fit:
         self.events.emit("run_ended", progress=self.progress)
         return {name: value.clone() for name, value in self.network.state_dict().items()}
 
+    def _tell(self, done: int, total: int) -> None:
+        self.events.emit("progress", what="machines", done=done, total=total)
+
     def _fit(self) -> Chosen:
         device = next(iter(self.network.state_dict().values())).device
         self.head.cpu()
@@ -83,6 +86,6 @@ class Fit:
                 if isinstance(self.head, Neighbours):
                     return fit_neighbours(self.head, features, labels, pictures)
                 assert isinstance(self.head, nn.Linear)
-                return fit_svm(self.head, features, labels, pictures, self.recipe.seed)
+                return fit_svm(self.head, features, labels, pictures, self.recipe.seed, self._tell)
         finally:
             self.head.to(device)
