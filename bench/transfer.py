@@ -1,11 +1,12 @@
 """The regimes of transfer on real photographs: accuracy and time, over seeds, over numbers of pictures.
 
-    python bench/transfer.py regimes [--seeds 3]     # every regime on the clothes, MobileNetV2 and SqueezeNet
-    python bench/transfer.py paces                   # seconds an epoch of each, on an idle machine
-    python bench/transfer.py table >docs/transfer.md
+    python bench/transfer.py regimes [--seeds 3]   # every regime on the clothes, MobileNetV2 and SqueezeNet
+    python bench/transfer.py sizes [--seeds 1]     # 5 to 90 pictures a class of three kinds, in one time budget
+    python bench/transfer.py paces                 # seconds an epoch of each, on an idle machine of two cores
 
 Reads ../shared/data (`--data`). Every result is kept in bench/results/transfer.json as it comes, and what is there is
-not computed again.
+not computed again; `scripts/docs` makes docs/transfer.md of it. `regimes` and `sizes` compute on one core each, so two
+of them may share two cores: `--share 0/2` and `--share 1/2`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import lzma
 import os
 import tempfile
 import time
+import tomllib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import imagenet_sample
 import numpy as np
 import torch
 from PIL import Image
@@ -73,7 +76,8 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "scratch": ("nothing", {"regime": "scratch"}),
 }
 SIZES = (5, 10, 20, 50, 90)  # training pictures of each class
-SMALL: dict[str, Any] = {"image_size": 96, "channels": "rgb", "threads": 1, "time": "45s"}
+RECIPE = HERE.parent / "recipes" / "transfer.toml"
+SMALL: dict[str, Any] = tomllib.loads(RECIPE.read_text())
 TESTED = 100  # pictures of each class, where there are so many
 
 
@@ -200,6 +204,10 @@ def paced(pictures: Path, network: str, name: str, epochs: int, data: Path, fold
 
 
 def sizes(results: Results, data: Path, seeds: int, share: Share, folder: Path) -> None:
+    archive = data / "imagenet_sample" / "imagenet_sample_256.zip"
+    for network in mine(share, NETWORKS):
+        results.get(f"models/A/{network}", of_imagenet, network, archive, data)
+    small = {name: value for name, value in SMALL.items() if name not in ("model", "knobs")}
     read = {target: table(data, folder) for target, table in TABLES.items()}
     cells = product(map(str, range(seeds)), map(str, SIZES), TABLES, NETWORKS, CELLS)
     for cell in mine(share, ("/".join(cell) for cell in cells)):
@@ -214,11 +222,19 @@ def sizes(results: Results, data: Path, seeds: int, share: Share, folder: Path) 
             table,
             network,
             start,
-            SMALL | settings,
+            small | settings,
             int(seed),
             data,
             folder,
         )
+
+
+def of_imagenet(network: str, archive: Path, data: Path) -> dict[str, Any]:
+    """Model A: the pretrained network on a thousand pictures of ImageNet, which it has mostly learned from."""
+    model = imagenet_sample.load(network, NETWORKS[network], data / "weights" / "imagenet" / f"{network}.safetensors")
+    with torch.inference_mode():
+        first = sum(imagenet_sample.hits(model(x), labels)[0] for x, labels in imagenet_sample.batches(archive))
+    return {"accuracy": first / 1000}
 
 
 Row = tuple[str, str, str]  # path, class, set
@@ -259,7 +275,7 @@ def idx(folder: Path, start: str) -> "np.typing.NDArray[np.uint8]":
 
 
 def table_of_characters(data: Path, folder: Path) -> list[Row]:
-    """Omniglot by alphabet: to which of ten writing systems does a character belong? Drawers 1 to 12 are for training,
+    """Omniglot by alphabet: which of eight writing systems is it from? Drawers 1 to 12 are for training,
     13 to 15 for validation, the others for the test."""
     root = folder / "omniglot"
     if not root.is_dir():
@@ -295,7 +311,7 @@ def some(rows: list[Row], number: int, seed: int, path: Path) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["regimes", "sizes", "paces", "table"])
+    parser.add_argument("what", choices=["regimes", "sizes", "paces"])
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", default="0/1", metavar="I/N", help="every N-th cell, from the I-th: one per process")

@@ -60,7 +60,7 @@ def describe_memory(
     config: TrainConfig, loaded: Loaded, shape: tuple[int, ...], machine: Machine, world: World
 ) -> Iterator[Note]:
     """What a step needs beside the pictures that are held in memory, and what would fit."""
-    share = math.ceil(config.batch_size / world.size)
+    share = math.ceil(config.batch / world.size)
     step = StepMemory(loaded.network, shape, config.model_copy(update={"batch_size": share}), machine)
     peak = step(share).peak
     free, where = available_memory(machine.device)
@@ -93,7 +93,7 @@ def describe_length(
             yield "warning", "the time is enough for the new classifier only; the rest of the network will not learn"
         yield (
             "training",
-            f"{planned:,} batches of {config.batch_size} ({planned / batches:.1f} epochs) fit, "
+            f"{planned:,} batches of {config.batch} ({planned / batches:.1f} epochs) fit, "
             f"planned again as it goes; {how}",
         )
         return
@@ -104,7 +104,7 @@ def describe_length(
     each = [duration(seconds * batches + after) for seconds, number in parts if number]
     yield (
         "training",
-        f"{config.epochs} x {batches:,} batches of {config.batch_size}, {how}; "
+        f"{config.epochs} x {batches:,} batches of {config.batch}, {how}; "
         f"about {', then '.join(each)} an epoch, {duration(pace.seconds(0, total) + after * config.epochs)} in all",
     )
 

@@ -140,11 +140,11 @@ def training_loader(
     """UsageError where the batches are too small to be shared by so many processes."""
     world = world or World()
     rows = dataset.rows("train")
-    if world.size > 1 and min(config.batch_size, len(rows)) < 2 * world.size:
-        cause = f"{min(config.batch_size, len(rows))} pictures a batch are too few for {world.size} processes"
+    if world.size > 1 and min(config.batch, len(rows)) < 2 * world.size:
+        cause = f"{min(config.batch, len(rows))} pictures a batch are too few for {world.size} processes"
         raise UsageError(cause, f"at least {2 * world.size} are needed: raise --batch-size or use fewer processes")
     return Loader(
-        dataset, rows, preprocessing=preprocessing, batch_size=config.batch_size, augment=make_augment(config),
+        dataset, rows, preprocessing=preprocessing, batch_size=config.batch, augment=make_augment(config),
         seed=config.seed, shuffle=True, device=machine.device, channels_last=machine.channels_last,
         threads=config.threads, rank=world.rank, world_size=world.size,
     )  # fmt: skip

@@ -130,7 +130,7 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     y = data.labels[sample]
     accuracy, halfway = (cross_validated(one, y, config.seed) for one in (whole, half))
     full = seconds_of_full(config, source, loaded)
-    epochs = config.epochs or settings.default_epochs("full", len(rows), config.batch_size)
+    epochs = config.epochs or settings.default_epochs("full", len(rows), config.batch)
     # As many as the time is enough for, or are asked for after those of the head alone.
     passes = left / full if left is not None else None
     if config.epochs is not None:

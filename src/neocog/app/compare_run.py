@@ -80,6 +80,7 @@ def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> t
     if config.regime == "auto":
         session, _ = trial(config.model_copy(update=PROBE), folder, budget)
         source = embedder(config, session.dataset, session.loaded, session.preprocessing, session.machine, World())
+        config = config.model_copy(update={"batch_size": session.config.batch})
         evidence = choose(config, source, session.loaded, share)
         config = config.model_copy(update={"regime": evidence.regime})
         facts["settings"]["regime"] = evidence.regime
@@ -88,6 +89,7 @@ def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> t
     features = config.regime == "features"
     tried = config.model_copy(update=PROBE) if features else config
     session, setup = trial(tried, folder, budget)
+    config = config.model_copy(update={"batch_size": session.config.batch})
     found = session.trainer.budget  # type: ignore[union-attr]  # no head is fitted at once in a trial
     assert found is not None
     facts |= facts_of(session.loaded.network, session.preprocessing.size, config, session.machine)
@@ -98,7 +100,7 @@ def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> t
         if views is None:
             views = 0 if closed else max(1, min(VIEWS, int(share / 2 / view)))
         pictures = len(session.dataset.rows("train"))
-        at_once = 1 if closed else config.epochs or settings.default_epochs("features", pictures, config.batch_size)
+        at_once = 1 if closed else config.epochs or settings.default_epochs("features", pictures, config.batch)
         facts["settings"] |= {"views": views} | ({} if closed else {"epochs": at_once})
         # Beside its embeddings, what a head learns from takes no time; what follows each epoch does.
         each = STATES * seconds_of_saving(classifier_of(session.loaded.network), folder.parent)
@@ -122,7 +124,7 @@ def facts_of(network: Network, size: int, config: TrainConfig, machine: Machine)
     shape = (network.in_channels, size, size)
     cost = count(network, shape)
     features = config.regime == "features"
-    peak = None if features else StepMemory(network, shape, config, machine)(config.batch_size).peak
+    peak = None if features else StepMemory(network, shape, config, machine)(config.batch).peak
     return {"params": cost.params, "macs": cost.macs, "memory": peak}
 
 

@@ -194,7 +194,7 @@ class StepMemory:
 
     def largest(self, limit: int) -> int:
         """The largest batch that fits into `limit` bytes; 0 where none does."""
-        return largest_batch(self._peak, limit, self.config.batch_size)
+        return largest_batch(self._peak, limit, self.config.batch)
 
     def _peak(self, batch: int) -> int:
         try:
@@ -206,7 +206,7 @@ class StepMemory:
 
     def about(self, limit: int) -> int:
         """`largest`, from the line through two batches."""
-        batch = self.config.batch_size
+        batch = self.config.batch
         one, two = self(batch).peak, self(2 * batch).peak
         return max(int(batch + (limit - one) / max((two - one) / batch, 1)), 0)
 
@@ -220,7 +220,7 @@ def training_cost(
     free, name = available_memory(machine.device)
     limit, name = (free, name) if limit is None else (limit, "given")
     return TrainingCost(
-        step(config.batch_size), config.optimizer, "bf16" if machine.bf16 else "fp32", config.regime, limit, name,
+        step(config.batch), config.optimizer, "bf16" if machine.bf16 else "fp32", config.regime, limit, name,
         step.largest(limit), None if pictures is None else seconds_per_step(planned, config, machine), pictures,
     )  # fmt: skip
 
@@ -242,10 +242,10 @@ def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) ->
     device = machine.device
     optimizer = _optimizer(config)([p for p in network.parameters() if p.requires_grad])
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(config.batch_size, *planned.input_shape, generator=generator).to(device)
+    x = torch.randn(config.batch, *planned.input_shape, generator=generator).to(device)
     if machine.channels_last and x.ndim == 4:
         x = x.to(memory_format=torch.channels_last)
-    labels = torch.zeros(config.batch_size, dtype=torch.int64, device=device)
+    labels = torch.zeros(config.batch, dtype=torch.int64, device=device)
 
     def step() -> bool:
         with torch.autocast(device.type, torch.bfloat16, enabled=machine.bf16):

@@ -148,7 +148,7 @@ def embed_all(config: TrainConfig, source: Embedder, loaded: Loaded, events: Eve
         events.emit("note", label="warning", text=f"the cached file {name} was damaged and has been computed again")
     loader = FeatureLoader(
         lambda epoch: train[epoch % max(number, 1)], data.labels, rows,
-        Plan(len(rows), config.batch_size, config.seed, shuffle=True, rank=world.rank, world_size=world.size),
+        Plan(len(rows), config.batch, config.seed, shuffle=True, rank=world.rank, world_size=world.size),
         device=source.machine.device, num_classes=len(data.classes), mixup=config.mixup or 0.0,
     )  # fmt: skip
     validation = FeatureLoader(

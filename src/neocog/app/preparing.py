@@ -123,7 +123,7 @@ class Preparation:
             raise UsageError("no picture is kept from training, so nothing could be said about the result",
                              "give --test-fraction or --val-fraction more than 0")  # fmt: skip
         resize, size = settings.decide_size(config, entry.spec, own, data.equal_size)
-        config = settings.decide(config, data.channels, size)
+        config = settings.decide(config, data.channels, size, len(data.rows("train")))
         self.loaded = build_network(config, data, size)
         self.config = choose_loss(config, self.loaded.network)
         self.machine.place(self.loaded.network)

@@ -114,7 +114,7 @@ class Session:
         fits = StepMemory(self.loaded.network, shape, self.config, self.machine).about(free)
         advice = f"--batch-size {rounded(fits)} would fit" if fits else "use a smaller --image-size or network"
         return ResourceError(
-            f"the memory does not suffice for steps of {self.config.batch_size} pictures ({size(free)} {where})",
+            f"the memory does not suffice for steps of {self.config.batch} pictures ({size(free)} {where})",
             f"{advice}; what the last checkpoint holds is kept",
         )
 

@@ -14,8 +14,10 @@ from neocog.training.schedule import Schedule
 from neocog.transfer.regimes import FineTune, Probe, Scratch
 
 # (epochs, steps): whichever is more. In regime features an epoch takes milliseconds.
-EPOCHS = 20, 200
+EPOCHS = 20, 400
 HEAD_EPOCHS = 100, 1000
+BATCHES = 8, 16, 32, 64
+STEPS = 20
 UNFREEZE = 2
 SMALL = 64  # pixels: up to here a picture is a digit or a thumbnail, above it a photograph
 
@@ -55,13 +57,15 @@ def stored_side(size: int) -> int:
     return size if size <= SMALL else round(size * 256 / 224)
 
 
-def decide(config: TrainConfig, channels: int, size: int) -> TrainConfig:
-    """The configuration with every `auto` and every preset resolved."""
+def decide(config: TrainConfig, channels: int, size: int, pictures: int) -> TrainConfig:
+    """The configuration with every `auto` and every preset resolved. `pictures`: for training."""
     photo = size > SMALL
     preset = config.augment if config.augment != "auto" else ("photo" if photo else "light")
     values: dict[str, Any] = {"augment": preset, "channels": "rgb" if channels == 3 else "grey", "image_size": size}
     preset_values = PRESETS[preset] | NEVER_BY_PRESET
     values |= {key: value for key, value in preset_values.items() if getattr(config, key) is None}
+    if config.batch_size is None:
+        values["batch_size"] = default_batch(pictures)
     if config.lr is None and not config.find_lr:
         values["lr"] = DEFAULT_LR[config.optimizer]
     if config.regime == "auto":
@@ -87,9 +91,14 @@ def settle(config: TrainConfig, pictures: int) -> TrainConfig:
         values["views"] = 0
     if config.regime == "partial" and config.unfreeze is None:
         values["unfreeze"] = UNFREEZE
-    if config.epochs is None and config.time is None:
-        values["epochs"] = default_epochs(config.regime, pictures, config.batch_size)
+    if config.epochs is None and (config.time is None or config.regime == "features"):  # a head is soon done
+        values["epochs"] = default_epochs(config.regime, pictures, config.batch)
     return config.model_copy(update=values)
+
+
+def default_batch(pictures: int) -> int:
+    """The largest of BATCHES that leaves an epoch STEPS steps: a network learns by steps, not by pictures."""
+    return max((batch for batch in BATCHES if batch * STEPS <= pictures), default=BATCHES[0])
 
 
 def default_epochs(regime: str, pictures: int, batch_size: int) -> int:

@@ -27,7 +27,8 @@ from neocog.data.split import write_split
 from neocog.training.checkpoint import Checkpoints
 from neocog.training.world import World
 
-DECIDED = ("model", "regime", "views", "unfreeze", "lr")  # from measurements, which another time may give otherwise
+# From measurements, which another time may give otherwise, or by rules that another version may have changed.
+DECIDED = ("model", "regime", "views", "unfreeze", "lr", "batch_size")
 
 Again = Literal["never", "exact", "auto"]
 

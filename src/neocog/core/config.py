@@ -167,7 +167,9 @@ class TrainConfig(BaseModel):
         examples=["90s", "10m", "2h"],
         description="time budget of the whole run, report included: 90s, 10m, 2h",
     )
-    batch_size: int = Field(64, ge=1, le=65_536, description="pictures per step")
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] | None = Field(
+        None, description="pictures per step (default: 64; 32, 16 or 8 where an epoch would have fewer than 20 steps)"
+    )
     accumulate: int = Field(1, ge=1, le=4096, description="steps whose gradients are added before the weights move")
     patience: int | None = Field(
         None, ge=1, le=100_000, description="stop after this many epochs without a better validation loss"
@@ -273,6 +275,12 @@ class TrainConfig(BaseModel):
         if found:
             raise ValueError(" | ".join(found))
         return self
+
+    @property
+    def batch(self) -> int:
+        """Pictures per step, once that is decided."""
+        assert self.batch_size is not None
+        return self.batch_size
 
     def to_toml(self, comment: str = "") -> str:
         """The complete settings as TOML; keys that are unset (None) are left out."""
