@@ -45,7 +45,7 @@ def describe_network(
     for remark in loaded.notes:
         yield "weights", remark
     if config.colour and network.in_channels not in (1, 3):
-        yield "augmentation", f"the {network.in_channels} channels change brightness and contrast alike, no saturation"
+        yield "colour", f"the {network.in_channels} channels change brightness and contrast alike, no saturation"
     yield "machine", machine.describe() + describe_world(config, world)
     if config.regime != "features":  # which takes no steps through the network
         yield from describe_memory(config, loaded, shape, machine, world)
