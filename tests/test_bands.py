@@ -21,10 +21,12 @@ from command import Command, one_line_error
 from drawn import colours
 from neocog.app.zoo import load_model
 from neocog.data.augment import recolour
+from neocog.data.dataset import open_dataset
 from neocog.data.decode import BadPicture, DecodeOptions, decode
 from neocog.data.looks import looks, unpack
 from neocog.data.register import same_colours, thumbnail
 from neocog.export.bundle import read_card
+from pictures import filtered, png
 
 BANDS = 5
 SMALL = ("--model", "resnet20", "--channels", BANDS, "--image-size", 16, "--batch-size", 8, "--device", "cpu")
@@ -129,6 +131,14 @@ def test_what_pillow_has_is_taken_as_it_is_stored(mode: str, kind: str) -> None:
     assert found.notes == ()
 
 
+def test_deep_grey_with_transparency_has_two_bands() -> None:
+    pixels = noise(9, 12, 2)
+    data = png(12, 9, 16, 4, filtered((pixels.astype(np.uint16) * 257).reshape(9, -1)))
+    found = decode(data, DecodeOptions(2))  # Pillow opens it as RGBA
+    assert np.array_equal(found.pixels, pixels)
+    assert found.notes == ("sixteen_bit",)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_bands_are_turned_upright_as_colours_are(orientation: int) -> None:
     pixels = noise(9, 12, BANDS)
@@ -204,6 +214,22 @@ def test_a_compression_that_wants_another_package_is_named() -> None:
         pytest.skip("imagecodecs is there")
     with pytest.raises(BadPicture, match=r"unsupported_format: .*LZW.*imagecodecs"):
         decode(buffer.getvalue(), DecodeOptions(4))
+
+
+@pytest.mark.parametrize("resident", [False, True])
+def test_bands_are_kept_and_equal_ones_once(tmp_path: Path, resident: bool) -> None:
+    pixels = noise(6, 12, 16, BANDS)
+    pixels[::2] = pixels[::2, ..., :1]
+    for i, one in enumerate(pixels):
+        (tmp_path / "data" / "ab"[i // 3]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / "ab"[i // 3] / f"{i}.npy").write_bytes(npy(one))
+    data = open_dataset(str(tmp_path / "data"), DecodeOptions(BANDS), cache_dir=tmp_path / "cache", resident=resident)
+    assert np.array_equal([data.store.picture(i).permute(1, 2, 0).numpy() for i in range(6)], pixels)
+    assert (data.channels, data.grey) == (BANDS, False)
+    assert sum(file.stat().st_size for file in tmp_path.glob("cache/*/pixels.bin")) == 3 * 12 * 16 * (1 + BANDS)
+    mean, std = data.mean_std(np.arange(6))
+    np.testing.assert_allclose(mean, pixels.mean(axis=(0, 1, 2)) / 255, rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std(axis=(0, 1, 2)) / 255, rtol=1e-6)
 
 
 def test_looks_see_every_band() -> None:
