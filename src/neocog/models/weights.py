@@ -87,7 +87,7 @@ def other_channels(filters: Tensor, channels: int) -> Tensor:
     """
     had = filters.shape[1]
     turns = torch.arange(max(had, channels))
-    shares = torch.zeros(channels, had, dtype=filters.dtype)
+    shares = filters.new_zeros(channels, had)
     shares[turns % channels, turns % had] = 1
     return torch.einsum("ochw,nc->onhw", filters, shares / shares.sum(dim=0))
 
