@@ -44,7 +44,7 @@ def test_what_is_written_is_what_is_read(folder: Path) -> None:
 def test_a_card_that_could_not_be_read_is_not_written(folder: Path) -> None:
     fields = dict(read_card(folder))
     for wrong in (
-        {"classes": ["a", "a"]}, {"classes": []}, {"in_channels": 2}, {"preprocessing": Preprocessing(64, 32)},
+        {"classes": ["a", "a"]}, {"classes": []}, {"in_channels": 65}, {"preprocessing": Preprocessing(64, 32)},
         {"preprocessing": Preprocessing(std=(0.0, 1.0, 1.0))}, {"background": "pink"}, {"sha256": "0"},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -47,7 +47,7 @@ def test_another_number_of_classes_keeps_all_but_the_classifier(name: str) -> No
         assert torch.equal(tensor, source[key]), key
 
 
-@pytest.mark.parametrize("channels", [1, 6])
+@pytest.mark.parametrize("channels", [1, 2, 5, 6])
 def test_other_channels_answer_alike_channels_alike(state: dict[str, Tensor], channels: int) -> None:
     colour, other = ENTRY.build(), ENTRY.build(in_channels=channels)
     colour.load_state_dict(state)

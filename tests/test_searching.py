@@ -30,7 +30,7 @@ from neocog.app.searching_space import PRESETS, SPACE, defaults
 from neocog.app.searching_study import SharedStudy, create, latest
 from neocog.app.searching_table import Row, best_of, rows_of
 from neocog.core.config import load_config
-from neocog.core.errors import DivergedError, Interrupted, ModelFileError, UsageError
+from neocog.core.errors import DivergedError, Interrupted, ModelFileError, UsageError, remedy
 from neocog.core.events import Events
 from neocog.core.files import sha256_of
 from neocog.report.model import Setting
@@ -575,7 +575,7 @@ def test_the_doctor_names_the_extra(neocog: Command, monkeypatch: pytest.MonkeyP
     assert "search: complete" in neocog("doctor").out
     known = doctor.version
     monkeypatch.setattr(doctor, "version", lambda name: None if name == "optuna" else known(name))
-    assert f"search: optuna missing: {doctor.remedy('search')}" in neocog("doctor").out
+    assert f"search: optuna missing: {remedy('search')}" in neocog("doctor").out
 
 
 def test_on_the_command_line(neocog: Command, pictures: Path) -> None:

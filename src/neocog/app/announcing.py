@@ -20,7 +20,7 @@ Note = tuple[str, str]  # label, text
 def describe_data(dataset: Dataset) -> Iterator[Note]:
     sizes = ", ".join(f"{name} {len(dataset.rows(name)):,}" for name in ("train", "val", "test"))
     excluded = len(dataset.scan.excluded)
-    colour = "grey" if dataset.channels == 1 else "colour"
+    colour = {1: "grey", 3: "colour"}.get(dataset.channels, f"{dataset.channels} channels")
     yield (
         "pictures",
         f"{len(dataset.files):,} in {len(dataset.classes)} classes ({sizes}), {colour}; {excluded} excluded",
@@ -44,6 +44,8 @@ def describe_network(
     yield "start", f"from {start}; regime {config.regime}"
     for remark in loaded.notes:
         yield "weights", remark
+    if config.colour and network.in_channels not in (1, 3):
+        yield "colour", f"the {network.in_channels} channels change brightness and contrast alike, no saturation"
     yield "machine", machine.describe() + describe_world(config, world)
     if config.regime != "features":  # which takes no steps through the network
         yield from describe_memory(config, loaded, shape, machine, world)

@@ -5,15 +5,15 @@ import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
-from PIL import Image
-
 from neocog import report
 from neocog.app import folder as run_folder
 from neocog.app.checking import Audit, class_table, sizes
 from neocog.core.cells import to_cell
 from neocog.core.errors import DataError, UsageError
 from neocog.core.files import write_atomic
-from neocog.data.decode import BadPicture, DecodeOptions, decode
+from neocog.data.bad_picture import BadPicture
+from neocog.data.colour import to_image
+from neocog.data.decode import DecodeOptions, decode
 
 THUMBNAIL = 112  # pixels
 SHOWN = 24  # groups of a kind
@@ -182,7 +182,7 @@ def thumbnail(audit: Audit, row: int) -> bytes | None:
     path = audit.scan.kept[row].path
     try:
         if path is not None:
-            options = DecodeOptions(3, audit.config.background, audit.config.max_pixels)
+            options = DecodeOptions(audit.config.bands or 3, audit.config.background, audit.config.max_pixels)
             pixels = decode(path, options).pixels
         elif audit.dataset is not None:
             pixels = audit.dataset.store.picture(row).permute(1, 2, 0).numpy()
@@ -190,7 +190,7 @@ def thumbnail(audit: Audit, row: int) -> bytes | None:
             return None
     except (BadPicture, DataError):
         return None
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    picture = to_image(pixels)
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)

@@ -56,8 +56,8 @@ def check(config: TrainConfig, events: Events, run: Path | None = None) -> Audit
     look at; what `train` would refuse after looking is in the result's `error`."""
     try:
         dataset = open_dataset(
-            config.data, DecodeOptions(3, config.background, config.max_pixels, config.frames), resize=KEPT_SIZE,
-            resident=False,
+            config.data, DecodeOptions(config.bands or 3, config.background, config.max_pixels, config.frames),
+            resize=KEPT_SIZE, resident=False,
             val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed,
             threads=config.threads, max_excluded=config.max_excluded, strict=config.strict,
             follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,

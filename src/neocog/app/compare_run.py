@@ -68,8 +68,7 @@ def open_pictures(config: TrainConfig, events: Events) -> Dataset:
     """The pictures, read into the cache at the size that this network asks for."""
     spec = lookup(config.model).spec
     own = preprocessing_of(lookup(config.model), config.weights) if config.weights else None
-    channels = {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
-    return open_data(config, settings.largest_side(config, spec, own), channels, events)
+    return open_data(config, settings.largest_side(config, spec, own), settings.channels(config, own), events)
 
 
 def measure(config: TrainConfig, folder: Path, budget: float, share: float) -> tuple[Measured, dict[str, Any]]:

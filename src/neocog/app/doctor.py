@@ -56,11 +56,6 @@ def requirements() -> tuple[list[str], dict[str, list[str]]]:
     return required, extras
 
 
-def remedy(extra: str) -> str:
-    """The command that installs an optional extra."""
-    return f'pip install "neocog[{extra}]"'
-
-
 def version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -107,7 +107,7 @@ class Preparation:
         config = self.config
         if config.model == selecting.AUTO:
             selecting.check(config)
-            some = open_data(config, config.image_size or SEEN, 3, self.events)
+            some = open_data(config, config.image_size or SEEN, config.bands or 3, self.events)
             self.config, self.choices["models"] = selecting.select(
                 config, some, self.machine, self.world, self.said, self.left()
             )
@@ -117,8 +117,8 @@ class Preparation:
         config = self.config
         entry = lookup(config.model)
         own = preprocessing_of(entry, config.weights) if config.weights else None
-        channels = {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
-        data = self.dataset = open_data(config, settings.largest_side(config, entry.spec, own), channels, self.events)
+        channels, side = settings.channels(config, own), settings.largest_side(config, entry.spec, own)
+        data = self.dataset = open_data(config, side, channels, self.events)
         if len(data.rows("val")) + len(data.rows("test")) == 0:
             raise UsageError("no picture is kept from training, so nothing could be said about the result",
                              "give --test-fraction or --val-fraction more than 0")  # fmt: skip

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from neocog import report
@@ -26,6 +25,7 @@ from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.costs.cost import cost
 from neocog.costs.table import Row
+from neocog.data.colour import to_image
 from neocog.data.scan import Duplicates
 from neocog.evaluate import Predictions, summarise
 
@@ -299,7 +299,7 @@ def to_png(image: Tensor, preprocessing: Preprocessing) -> bytes:
     if len(mean) != channels:
         mean, std = mean.mean().view(1, 1, 1), std.mean().view(1, 1, 1)
     pixels = ((image.float() * std + mean) * 255).round().clamp(0, 255).byte()
-    picture = Image.fromarray(pixels[0].numpy() if channels == 1 else pixels.permute(1, 2, 0).contiguous().numpy())
+    picture = to_image(pixels.permute(1, 2, 0).numpy())
     picture.thumbnail((THUMBNAIL, THUMBNAIL))
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)

@@ -26,10 +26,9 @@ from threading import Event, Thread
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from neocog.app.doctor import remedy
 from neocog.app.folder import started
 from neocog.app.searching_space import CANDIDATE, suggest
-from neocog.core.errors import ModelFileError, ResourceError, UsageError
+from neocog.core.errors import ModelFileError, ResourceError, UsageError, remedy
 from neocog.core.files import write_atomic
 from neocog.core.seeding import one_seed
 

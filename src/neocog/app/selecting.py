@@ -108,13 +108,13 @@ def measured(
 ) -> Candidate:  # fmt: skip
     """`most`: seconds after which a smaller sample must do, of two pictures a class at least."""
     own = preprocessing_of(entry, weights)
-    loaded = load_model(entry.spec.name, weights=weights, num_classes=len(dataset.classes), in_channels=3)
+    loaded = load_model(
+        entry.spec.name, weights=weights, num_classes=len(dataset.classes), in_channels=dataset.channels
+    )
     machine.place(loaded.network)
     trying = config.model_copy(update={"model": entry.spec.name, "weights": weights})
     resize, size = settings.decide_size(trying, entry.spec, own, dataset.equal_size)
-    source = embedder(
-        trying, dataset.with_channels(3), loaded, choose_preprocessing(own, resize, size, dataset), machine, World()
-    )
+    source = embedder(trying, dataset, loaded, choose_preprocessing(own, resize, size, dataset), machine, World())
     seconds = seconds_each(source, rows)
     if most is not None:
         rows = rows[: max(2 * len(dataset.classes), int(most / seconds))]

@@ -30,6 +30,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 NEVER_BY_PRESET = {"noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
+def channels(config: TrainConfig, own: Preprocessing | None) -> int | None:
+    """What pictures are decoded to; None: grey where every picture is, else colour. Weights ask for colour."""
+    return config.bands or {"auto": None if own is None else 3, "rgb": 3, "grey": 1}[config.channels]
+
+
 def largest_side(config: TrainConfig, spec: Spec, own: Preprocessing | None) -> int:
     """The short side up to which pictures are kept when they are read, before anything is known about them."""
     if config.image_size is not None:
@@ -61,7 +66,11 @@ def decide(config: TrainConfig, channels: int, size: int, pictures: int) -> Trai
     """The configuration with every `auto` and every preset resolved. `pictures`: for training."""
     photo = size > SMALL
     preset = config.augment if config.augment != "auto" else ("photo" if photo else "light")
-    values: dict[str, Any] = {"augment": preset, "channels": "rgb" if channels == 3 else "grey", "image_size": size}
+    values: dict[str, Any] = {
+        "augment": preset,
+        "channels": {1: "grey", 3: "rgb"}.get(channels, str(channels)),
+        "image_size": size,
+    }
     preset_values = PRESETS[preset] | NEVER_BY_PRESET
     values |= {key: value for key, value in preset_values.items() if getattr(config, key) is None}
     if config.batch_size is None:

@@ -44,6 +44,8 @@ def check(
         help="A run on this data: names labels that its predictions of unlearned pictures contradict.")] = None,
     group_by: Annotated[str | None, typer.Option(
         help="Regular expression on file names: pictures of which it matches the same text stay in one set.")] = None,
+    channels: Annotated[str, typer.Option(
+        help="auto (colour or grey), or the number of bands that the pictures have, 2 to 64.")] = "auto",
     max_problems: Annotated[int | None, typer.Option(
         min=0, help="Fail with more label conflicts and leaks (default: any number).")] = None,
     max_excluded: Annotated[float, typer.Option(help="Share of excluded pictures that is still accepted.")] = 0.01,
@@ -64,6 +66,7 @@ def check(
     config = load_config(None, {
         "data": data, "max_excluded": max_excluded, "strict": strict, "allow_empty_classes": allow_empty_classes,
         "follow_links": follow_links, "seed": seed, "group_by": group_by, "frames": frames,
+        "channels": channels,
     })  # fmt: skip
     folder = check_page.choose_folder(out, data)
     events = Events()

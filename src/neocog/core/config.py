@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from neocog.core.errors import UsageError
 from neocog.core.problems import problems
+from neocog.core.spec import MAX_CHANNELS
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e3)]
@@ -46,7 +47,19 @@ def _regular_expression(text: str) -> str:
     return text
 
 
+def _channels(value: Any) -> str:
+    """5 -> "5"."""
+    text = str(value) if type(value) is int else value
+    if text == "3":
+        raise ValueError("use rgb")
+    known = ("auto", "rgb", "grey", *map(str, range(2, MAX_CHANNELS + 1)))
+    if text not in known:
+        raise ValueError(f"must be auto, rgb, grey, or a number of bands from 2 to {MAX_CHANNELS}")
+    return str(text)
+
+
 Name = Annotated[str, AfterValidator(_file_name)]
+Channels = Annotated[str, BeforeValidator(_channels)]
 
 
 class TrainConfig(BaseModel):
@@ -110,8 +123,10 @@ class TrainConfig(BaseModel):
         le=2048,
         description="pixels of the network's square input (default: the weights', the network's or the data's)",
     )
-    channels: Literal["auto", "rgb", "grey"] = Field(
-        "auto", description="colour of the input; auto: grey where every picture is grey and no weights ask for colour"
+    channels: Channels = Field(
+        "auto",
+        description="the network's input: auto, rgb, grey, or a number of bands, 2 to 64, taken as they are stored "
+        "(.npy, TIFF, RGBA, ...); auto: grey where every picture is grey and no weights ask for colour",
     )
     background: str = Field(
         "white",
@@ -281,6 +296,11 @@ class TrainConfig(BaseModel):
         """Pictures per step, once that is decided."""
         assert self.batch_size is not None
         return self.batch_size
+
+    @property
+    def bands(self) -> int | None:
+        """How many are taken as they are stored; None for colour and grey."""
+        return int(self.channels) if self.channels.isdecimal() else None
 
     def to_toml(self, comment: str = "") -> str:
         """The complete settings as TOML; keys that are unset (None) are left out."""

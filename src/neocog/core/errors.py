@@ -57,6 +57,11 @@ class Interrupted(NeocogError):
         self.exit_code = 128 + signal_number
 
 
+def remedy(extra: str) -> str:
+    """The command that installs an optional extra."""
+    return f'pip install "neocog[{extra}]"'
+
+
 def one_line(text: str) -> str:
     """Control characters (a file name may hold any) become visible escapes, so a message stays one line."""
     if text.isprintable():

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+MAX_CHANNELS = 64  # of a picture
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

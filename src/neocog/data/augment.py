@@ -101,16 +101,19 @@ def rotate(values: Tensor, luck: NDArray[np.float64], degrees: float) -> Tensor:
 
 def recolour(values: Tensor, pixels: Tensor, luck: NDArray[np.float64], strength: float) -> Tensor:
     """Brightness, contrast (towards the picture's mean grey), saturation (towards each pixel's grey), in this order,
-    joined into one linear map per picture and cut to 0..255 once at the end.
+    joined into one linear map per picture and cut to 0..255 once at the end. Bands that are no colours have no
+    saturation: they change alike, and their grey is their mean.
 
     values (B, C, S, S) 0..255 float, pixels the same as uint8 before rotation, luck (B, 3).
     """
     factors = torch.from_numpy((1 + strength * (2 * luck - 1)).astype(np.float32)).to(values.device)
     brightness, contrast, saturation = (factors[:, i, None, None] for i in range(3))  # (B, 1, 1)
-    weights = torch.tensor(LUMA if values.shape[1] == 3 else (1.0,), device=values.device)
+    bands = values.shape[1]
+    weights = torch.tensor(LUMA if bands == 3 else (1 / bands,) * bands, device=values.device)
+    if bands != 3:
+        saturation = torch.ones_like(saturation)
     gain = brightness * contrast
-    own = torch.eye(len(weights), device=values.device)
-    # Grey has one channel, of weight 1: saturation drops out by itself.
+    own = torch.eye(bands, device=values.device)
     matrix = gain * (saturation * own + (1 - saturation) * weights)  # (B, C, C)
     shift = (1 - contrast) * brightness * (_mean(pixels) @ weights)[:, None, None]
     return torch.baddbmm(shift, matrix, values.flatten(2)).view_as(values).clamp_(0, 255)

@@ -32,7 +32,7 @@ from neocog.data.source import Item
 from neocog.data.store import CacheStore, PixelFile
 from neocog.data.threads import ordered_map
 
-VERSION = 2  # of what the cache holds: raise it when decoding or shrinking changes pixels, or a scan learns more
+VERSION = 3  # of what the cache holds: raise it when decoding or shrinking changes pixels, or a scan learns more
 KEEP_BYTES = 20 * 2**30  # the least recently used caches beyond this are removed when a new one is written
 STALE_SECONDS = 86_400  # after which an unfinished folder is one of a run that was killed
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile
 
+from neocog.data.bad_picture import BadPicture
+
 Bytes = NDArray[np.uint8]
 _LUMA = (19595, 38470, 7471)  # ITU-R 601 in 1/65536, as Pillow's convert("L")
 
@@ -32,8 +34,6 @@ def to_array(image: Image.Image, channels: int, background: tuple[int, int, int]
     if bits == 16:
         notes.append("sixteen_bit")
     if image.mode == "F" or (image.mode == "I" and bits > 16):
-        from neocog.data.decode import BadPicture
-
         raise BadPicture("ambiguous_range", f"{bits}-bit numbers without an agreed white; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         image = _eight_bits(image, bits)
@@ -109,6 +109,11 @@ def is_grey(pixels: Bytes) -> bool:
     if pixels.shape[2] == 1:
         return True
     for part in (pixels[::17, ::13], pixels):
-        if (part[..., 0] != part[..., 1]).any() or (part[..., 1] != part[..., 2]).any():
+        if any((part[..., 0] != part[..., band]).any() for band in range(1, part.shape[2])):
             return False
     return True
+
+
+def to_image(pixels: Bytes) -> Image.Image:
+    """(H, W, C) as a person can look at it: the first three bands as colour, or the first alone."""
+    return Image.fromarray(np.ascontiguousarray(pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., 0]))

@@ -72,7 +72,8 @@ class Dataset:
         return describe_split(self.scan.kept, self.splits.tolist(), self.seed)
 
     def with_channels(self, channels: int) -> "Dataset":
-        """The same pictures with 1 or 3 channels; colour becomes grey only when it is decoded so (`options`)."""
+        """The same pictures with 1 or 3 channels; colour becomes grey only when it is decoded so (`options`). Other
+        numbers of channels stay what they are."""
         if channels == 1 and self.channels == 3 and not self.grey:
             raise ValueError("colour pictures are made grey by decoding them with channels=1")
         options = replace(self.options, channels=channels)

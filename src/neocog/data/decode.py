@@ -3,7 +3,8 @@
 Scan, training, evaluation, prediction and serving all call `decode`, so they all see the same pixels. A
 file either decodes completely or raises `BadPicture` with a reason; nothing is guessed, filled with grey or
 clipped. What was done to a good picture (turned upright, laid on the background, scaled to 8 bits) is in its
-`notes`. Pillow does the decoding, behind a list of formats and behind our own limit on pixels.
+`notes`. Pillow does the decoding, behind a list of formats and behind our own limit on pixels; bands.py reads what has
+more bands than a screen shows.
 """
 
 import errno
@@ -12,7 +13,7 @@ import os
 import stat
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,7 +29,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from neocog.core.errors import DataError
-from neocog.data import colour
+from neocog.data import bands, colour
+from neocog.data.bad_picture import BadPicture as BadPicture
 from neocog.data.libtiff import complaints
 from neocog.data.quiet import quiet
 
@@ -38,7 +40,8 @@ EXTREME_ASPECT = 4.0  # long side / short side above which only the middle part 
 
 # Opened by these classes and no others: an EPS called .jpg would start Ghostscript. A JPEG with a second
 # picture (MPO: depth maps and previews of telephones) is read as the plain JPEG that it begins with.
-FORMATS: dict[str, tuple[type[ImageFile.ImageFile], tuple[str, ...]]] = {
+# None: an array file, which is none of Pillow's.
+FORMATS: dict[str, tuple[type[ImageFile.ImageFile] | None, tuple[str, ...]]] = {
     "JPEG": (JpegImageFile, (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo")),
     "PNG": (PngImageFile, (".png", ".apng")),
     "WEBP": (WebPImageFile, (".webp",)),
@@ -46,6 +49,7 @@ FORMATS: dict[str, tuple[type[ImageFile.ImageFile], tuple[str, ...]]] = {
     "BMP": (BmpImageFile, (".bmp",)),
     "TIFF": (TiffImageFile, (".tif", ".tiff")),
     "PPM": (PpmImageFile, (".ppm", ".pgm", ".pbm", ".pnm")),
+    "NPY": (None, (".npy",)),
 }
 SUFFIXES = frozenset(suffix for _, suffixes in FORMATS.values() for suffix in suffixes)
 # What Pillow's parsers raise at damaged files.
@@ -55,8 +59,9 @@ _BROKEN += (AttributeError, struct.error, ArithmeticError, AssertionError, Memor
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """`channels` 3: RGB, 1: grey. `background`: the colour behind transparent pixels. `frames`: of animations and of
-    TIFFs with several pages, "first" uses the first and notes it, "error" refuses the file."""
+    """`channels` 3: RGB, 1: grey, else so many bands as they are stored. `background`: the colour behind transparent
+    pixels. `frames`: of animations and of TIFFs with several pages, "first" uses the first and notes it, "error"
+    refuses the file."""
 
     channels: int = 3
     background: str = "white"  # white, black, grey or #rrggbb
@@ -70,22 +75,10 @@ class DecodeOptions:
         return red, green, blue
 
 
-class BadPicture(Exception):
-    """`reason`: a code for tables (truncated, empty, not_an_image, unsupported_format, too_many_pixels,
-    metadata_bomb, ambiguous_range, multi_frame, not_regular_file, permission, missing). `detail`: for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
-
-
 @dataclass(frozen=True)
 class Picture:
-    """`pixels`: uint8 (H, W, channels), writable. `mode`: Pillow's name of the stored pixels (RGB, L, CMYK...).
+    """`pixels`: uint8 (H, W, channels), writable. `mode`: Pillow's name of the stored pixels (RGB, L, CMYK...),
+    or "5 bands".
     `notes`: multi_frame, rotated, wrong_suffix, tiny, extreme_aspect, alpha, sixteen_bit, icc, icc_broken."""
 
     pixels: NDArray[np.uint8]
@@ -123,8 +116,8 @@ def read_bytes(path: Path, options: DecodeOptions, pause: float = 0.5) -> bytes:
 def decode(source: Path | bytes, options: DecodeOptions = DecodeOptions(), *, name: str = "") -> Picture:
     """Decodes the first frame completely. `name` (default: the path's) is compared with the content's format.
 
-    Raises BadPicture. Thread-safe; leaves no global setting changed; never uses JPEG's draft mode, so pixels do
-    not depend on the size they are wanted in.
+    Raises BadPicture; UsageError where bands of a TIFF are asked for without tifffile. Thread-safe; leaves no global
+    setting changed; never uses JPEG's draft mode, so pixels do not depend on the size they are wanted in.
     """
     if isinstance(source, Path):
         name = name or source.name
@@ -172,6 +165,7 @@ _MAGIC = [
     ("GIF", b"GIF87a"),
     ("GIF", b"GIF89a"),
     ("BMP", b"BM"),
+    ("NPY", b"\x93NUMPY"),
     *(("TIFF", start) for start in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
 ]
 
@@ -179,29 +173,69 @@ _MAGIC = [
 def _decode(data: bytes, kind: str, options: DecodeOptions, suffix: str) -> Picture:
     opener, suffixes = FORMATS[kind]
     notes = [] if not suffix or suffix in suffixes else ["wrong_suffix"]
-    image = opener(io.BytesIO(data))
+    if opener is None:
+        return _as_stored(bands.read_npy(data, options.channels, options.max_pixels), kind, options, notes)
+    in_colour = options.channels in bands.COLOUR
+    if kind == "TIFF":
+        if not in_colour:
+            stored, turn, several = bands.read_tiff(data, options.channels, options.max_pixels)
+            return _as_stored(stored, kind, options, notes, turn=turn, several=several)
+        if bands.samples(data) > 4:  # of which Pillow would leave some out
+            bands.check_channels(bands.samples(data), options.channels)
+    try:
+        image = opener(io.BytesIO(data))
+    except SyntaxError:
+        if kind == "TIFF":
+            bands.check_channels(bands.samples(data), options.channels)
+        raise
     width, height = image.size
     if width * height > options.max_pixels:
         raise BadPicture("too_many_pixels", f"{width} x {height}, the limit is {options.max_pixels:,} (max_pixels)")
-    mode, stored = image.mode, orientation(image)
+    mode, was = image.mode, orientation(image)
     image.load()
-    pixels, more = colour.to_array(image, options.channels, options.rgb(), colour.depth(image, data))
-    notes += more
+    bits = colour.depth(image, data)
+    if in_colour:
+        pixels, more = colour.to_array(image, options.channels, options.rgb(), bits)
+        notes += more
+    else:
+        pixels = bands.of_image(image, data, options.channels)
+        notes += ["sixteen_bit"] if bits == 16 else []
     turn = orientation(image)  # Pillow has turned TIFF already, and a PNG's EXIF may stand behind its pixels
+    return _finished(
+        Picture(pixels, mode, kind, tuple(notes)), options, turn, rotated=(was, turn) != (1, 1),
+        several=kind in ("GIF", "PNG", "WEBP", "TIFF") and _animated(image),
+    )  # fmt: skip
+
+
+def _as_stored(
+    stored: bands.Stored, kind: str, options: DecodeOptions, notes: list[str], *, turn: int = 1, several: bool = False
+) -> Picture:
+    """(H, W, C) uint8 or uint16 whose bands are those asked for, or grey where colour is, or the reverse."""
+    pixels, more = bands.eight_bits(stored)
+    count = pixels.shape[2]
+    if count != options.channels:
+        pixels, _ = colour.to_array(colour.to_image(pixels), options.channels, options.rgb(), bits=8)
+    mode = {1: "L", 3: "RGB"}.get(count, f"{count} bands")
+    return _finished(Picture(pixels, mode, kind, (*notes, *more)), options, turn, rotated=turn != 1, several=several)
+
+
+def _finished(picture: Picture, options: DecodeOptions, turn: int, *, rotated: bool, several: bool) -> Picture:
+    """The picture turned upright, with the notes on its frames and its shape."""
+    pixels, notes = picture.pixels, list(picture.notes)
     if turn != 1:
         pixels = turn_upright(pixels, turn)
-    if (stored, turn) != (1, 1):
+    if rotated:
         notes.append("rotated")
-    if kind in ("GIF", "PNG", "WEBP", "TIFF") and _animated(image):
+    if several:
         if options.frames == "error":
             raise BadPicture("multi_frame", "an animation or a file of several pages (frames error)")
         notes.append("multi_frame")
-    short, long = sorted((width, height))
+    short, long = sorted(pixels.shape[:2])
     if short < TINY:
         notes.append("tiny")
     if long > EXTREME_ASPECT * short:
         notes.append("extreme_aspect")
-    return Picture(pixels, mode, kind, tuple(notes))
+    return replace(picture, pixels=pixels, notes=tuple(notes))
 
 
 def _animated(image: ImageFile.ImageFile) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neocog.core.errors import DataError
-from neocog.data.decode import SUFFIXES, BadPicture, sniff
+from neocog.data.bad_picture import BadPicture
+from neocog.data.decode import SUFFIXES, sniff
 from neocog.data.source import ARCHIVES, LAYOUT, SPLITS, Item, Source, check_names
 
 SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "ehthumbs.db"}

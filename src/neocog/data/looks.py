@@ -65,9 +65,12 @@ def one_colour(pixels: NDArray[np.uint8], tolerance: int = 8) -> bool:
 
 
 def _grey(pixels: NDArray[np.uint8]) -> Floats:
-    """ITU-R 601 luma of (N, H, W, C), rounded down."""
+    """ITU-R 601 luma of (N, H, W, C), rounded down; of other bands than colours, their mean."""
     if pixels.shape[3] == 1:
         return pixels[..., 0].astype(np.float32)
+    if pixels.shape[3] != 3:
+        mean: Floats = np.floor(pixels.mean(axis=3, dtype=np.float32))
+        return mean
     grey = pixels[..., 1] * np.uint16(150)
     grey += pixels[..., 0] * np.uint16(77)
     grey += pixels[..., 2] * np.uint16(29)

@@ -11,7 +11,8 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # without one, its errors go to the terminal
+for library in ("PIL", "tifffile"):
+    logging.getLogger(library).addHandler(logging.NullHandler())  # without one, its errors go to the terminal
 
 _lock = threading.Lock()
 _inside = 0

@@ -27,10 +27,15 @@ Floats = NDArray[np.float32]
 
 
 def thumbnail(picture: Tensor) -> tuple[Floats, Floats]:
-    """uint8 (C, H, W) -> grey (SIDE, SIDE), and the colour without brightness (2, 4, 4): red and blue minus green."""
+    """uint8 (C, H, W) -> grey (SIDE, SIDE), and the colour without brightness: red and blue minus green (2, 4, 4); of
+    other bands than colours their mean, and each band minus it (C, 4, 4)."""
     small = F.interpolate(picture[None], size=(SIDE, SIDE), mode="bilinear", antialias=True)[0].numpy()
     if small.shape[0] == 1:
         return small[0].astype(np.float32), np.zeros((2, 4, 4), np.float32)
+    if small.shape[0] != 3:
+        values = small.astype(np.float32)
+        mean = values.mean(axis=0)
+        return mean, (values - mean).reshape(-1, 4, SIDE // 4, 4, SIDE // 4).mean(axis=(2, 4))
     red, green, blue = small.astype(np.float32)
     coarse = np.stack([red - green, blue - green]).reshape(2, 4, SIDE // 4, 4, SIDE // 4).mean(axis=(2, 4))
     return red * np.float32(0.299) + green * np.float32(0.587) + blue * np.float32(0.114), coarse
@@ -78,7 +83,7 @@ def _motions() -> Floats:
 
 
 def same_colours(first: Floats, second: Floats) -> NDArray[np.bool_]:
-    """(N, 2, 4, 4) twice -> (N,): a red shirt and the same shirt in blue are two pictures."""
+    """(N, 2 or C, 4, 4) twice -> (N,): a red shirt and the same shirt in blue are two pictures."""
     apart = np.abs(first - second).mean(axis=(1, 2, 3))
     strength = np.maximum(np.abs(first), np.abs(second)).mean(axis=(1, 2, 3))
     same: NDArray[np.bool_] = apart < 6 + strength / 4

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neocog.core.errors import DataError
+from neocog.data.bad_picture import BadPicture
 from neocog.data.colour import is_grey
-from neocog.data.decode import BadPicture, DecodeOptions, Picture, decode, read_bytes
+from neocog.data.decode import DecodeOptions, Picture, decode, read_bytes
 from neocog.data.looks import looks, one_colour
 from neocog.data.outliers import find_outliers
 from neocog.data.source import Item, Source
@@ -284,15 +285,18 @@ def _judge(source: Source, result: Scan, max_excluded: float, strict: bool) -> N
     named = ", ".join(f"{one.file!a} ({one.reason})" for one in result.excluded[:3])
     more = f" and {len(result.excluded) - 3} more" if len(result.excluded) > 3 else ""
     bad, total = len(result.excluded), len(source.items)
+    first = result.excluded[0]
+    bands = f"--channels must fit the pictures; of {first.file!a}: {first.detail}" if first.reason == "channels" else ""
     if emptied := sorted({item.label for item in source.items} - set(result.classes)):
         cause = f"no picture of the class {emptied[0]!a} can be used: {named}{more}"
-        raise ScanError(cause, "repair the files or remove the class", result)
+        raise ScanError(cause, bands or "repair the files or remove the class", result)
     if strict:
-        raise ScanError(f"{bad} of {total} pictures cannot be used: {named}{more}", "repair or remove them", result)
+        cause = f"{bad} of {total} pictures cannot be used: {named}{more}"
+        raise ScanError(cause, bands or "repair or remove them", result)
     if bad > max_excluded * total:
         cause = f"{bad} of {total} pictures ({bad / total:.1%}) cannot be used: {named}{more}"
         hint = f"repair or remove them, or allow more than {max_excluded:.1%} with --max-excluded"
-        raise ScanError(cause, hint, result)
+        raise ScanError(cause, bands or hint, result)
 
 
 def _warn(result: Scan) -> None:

@@ -21,7 +21,7 @@ MEMORY_LIMIT = 640 * 2**20  # bytes of pixels that are kept in memory, copies in
 
 
 class Store(Protocol):
-    """uint8 pictures by row. `channels`: 1 or 3, the same for all."""
+    """uint8 pictures by row. `channels`: the same for all."""
 
     channels: int
 
@@ -52,7 +52,7 @@ class MemoryStore:
         if channels == self.channels:
             return self
         pixels = self.pixels.permute(0, 2, 3, 1).numpy()
-        return MemoryStore(pixels.repeat(3, axis=3) if channels == 3 else np.ascontiguousarray(pixels[..., :1]))
+        return MemoryStore(np.ascontiguousarray(pixels[..., :1]) if channels == 1 else pixels.repeat(channels, axis=3))
 
     def picture(self, row: int) -> Tensor:
         return self.pixels[row]
@@ -123,10 +123,10 @@ class CacheStore:
         return torch.from_numpy(self._in_channels(pixels)).permute(2, 0, 1)
 
     def _in_channels(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(..., 1 or 3) -> (..., channels)."""
+        """(..., 1 or more) -> (..., channels)."""
         if pixels.shape[-1] == self.channels:
             return pixels
-        return pixels.repeat(3, axis=-1) if self.channels == 3 else np.ascontiguousarray(pixels[..., :1])
+        return np.ascontiguousarray(pixels[..., :1]) if self.channels == 1 else pixels.repeat(self.channels, axis=-1)
 
     def in_memory(self) -> MemoryStore | None:
         """The same pictures as a MemoryStore, where they share a size and are small."""

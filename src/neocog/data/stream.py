@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from neocog.core.spec import Preprocessing
-from neocog.data.decode import BadPicture, DecodeOptions, decode
+from neocog.data.bad_picture import BadPicture
+from neocog.data.decode import DecodeOptions, decode
 from neocog.data.folders import Walk
 from neocog.data.preprocess import view
 from neocog.data.threads import ordered_map

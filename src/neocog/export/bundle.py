@@ -22,7 +22,7 @@ from neocog.core.files import sha256_of, write_atomic
 from neocog.core.head import HeadSpec
 from neocog.core.problems import problems
 from neocog.core.safetensors_header import Described, read_header
-from neocog.core.spec import Preprocessing
+from neocog.core.spec import MAX_CHANNELS, Preprocessing
 
 FORMAT = 1
 WEIGHTS = "model.safetensors"
@@ -32,7 +32,7 @@ SHOWN = 3  # wrong fields that a message names
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
-PerChannel = Annotated[list[float], Field(min_length=1, max_length=3)]
+PerChannel = Annotated[list[float], Field(min_length=1, max_length=MAX_CHANNELS)]
 
 
 class _Preprocessing(BaseModel):
@@ -68,12 +68,6 @@ def _distinct(classes: list[str]) -> list[str]:
     return classes
 
 
-def _grey_or_colour(channels: int) -> int:
-    if channels not in (1, 3):
-        raise ValueError("pictures have 1 or 3 channels")
-    return channels
-
-
 class ModelCard(BaseModel):
     """The contents of `model.json`."""
 
@@ -82,7 +76,7 @@ class ModelCard(BaseModel):
     model: str
     knobs: dict[str, bool | int | float | str | list[int | float] | None]
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
-    in_channels: Annotated[int, AfterValidator(_grey_or_colour)]
+    in_channels: int = Field(ge=1, le=MAX_CHANNELS)
     background: str = Field(pattern=r"^(white|black|grey|#[0-9a-fA-F]{6})$")  # behind transparent pixels
     preprocessing: Annotated[Preprocessing, PlainValidator(_preprocessing)]
     head: HeadSpec | None = None  # where it is not the network's own classifier

@@ -38,7 +38,7 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     - "module." in front of every key (nn.DataParallel's) is stripped, keys are renamed through the layout's map.
     - Another number of classes: the classifiers are left out, the network's own new ones stand in their place.
     - Auxiliary heads that only one side has start anew or are left out.
-    - Another number of channels: the first convolution's filters are summed for grey, else repeated.
+    - Another number of channels: the first convolution's filters are summed or repeated (`other_channels`).
     - A tensor that differs only in axes of length 1, or a dense layer that was published as a convolution over
       its whole input, is reshaped.
     - What belongs to another size of picture is fitted by the network itself (`Network.fit_weights`).
@@ -66,7 +66,7 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     if first is not None and theirs[first].dim() == 4 and theirs[first].shape[1] != ours[first].shape[1]:
         had = theirs[first].shape[1]
         theirs[first] = other_channels(theirs[first], ours[first].shape[1])
-        how = "summed" if network.in_channels == 1 else "repeated and rescaled"
+        how = "summed" if network.in_channels < had else "repeated, each divided by its copies,"
         notes.append(f"first convolution's filters {how} for {network.in_channels} channels (the weights had {had})")
     adapted = {key: _reshaped(theirs[key], ours[key]) for key in ours}
     wrong = [key for key in ours if adapted[key].shape != ours[key].shape]
@@ -80,15 +80,16 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
 
 
 def other_channels(filters: Tensor, channels: int) -> Tensor:
-    """(C_out, C, kH, kW) -> (C_out, channels, kH, kW): the sum for one channel, else repeated in turn and rescaled.
+    """(C_out, C, kH, kW) -> (C_out, channels, kH, kW): for fewer channels summed in turn, for more repeated in turn and
+    divided by the number of copies.
 
-    A picture whose channels are all alike gives the same output through the old filters and the new, where
-    every old channel is repeated equally often; else about the same.
+    A picture whose channels are all alike gives the same output through the old filters and the new.
     """
-    if channels == 1:
-        return filters.sum(dim=1, keepdim=True)
     had = filters.shape[1]
-    return filters[:, [i % had for i in range(channels)]] * (had / channels)
+    turns = torch.arange(max(had, channels))
+    shares = filters.new_zeros(channels, had)
+    shares[turns % channels, turns % had] = 1
+    return torch.einsum("ochw,nc->onhw", filters, shares / shares.sum(dim=0))
 
 
 def layouts(entry: Entry) -> dict[str, KeyMap]:
