@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,18 @@ def test_a_class_count_that_disagrees_with_the_run(neocog: Command, made: Path, 
     card.write_text(card.read_text().replace('"classes": [', '"classes": ["zebra", ', 1))
     for use in (("predict", run, made / "data"), ("train", data, *words, "more", "--weights", run, "--regime", "full")):
         one_line_error(neocog(*use), 4, "head.fc.weight (3, 64) for (4, 64)")
+
+
+def test_a_network_that_answers_one_thing_is_called_that(neocog: Command, made: Path) -> None:
+    """SqueezeNet's last ReLU is easily shut for ever by a large rate."""
+    words = ("train", made / "data", "--model", "squeezenet1_1", "--epochs", 2, "--image-size", 32, "--batch-size", 8)
+    stuck = neocog(*words, "--lr", 0.05, "--optimizer", "sgd", "--out", "stuck")
+    assert stuck.code == 0, stuck.err
+    page = Path("stuck/report.html").read_text()
+    for text in (stuck.out, page.replace("&#39;", "'")):
+        assert re.search("every picture is called '[xyz]': nothing was learned", text)
+    learned = neocog("train", made / "data", "--model", "resnet20", *SMALL, "--epochs", 3, "--out", "learned")
+    assert "nothing was learned" not in learned.out
 
 
 def test_features_are_resumed_to_the_same_bits(made: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.costs.count import count
 from neocog.data.dataset import Dataset
+from neocog.evaluate import Predictions
 from neocog.training.budget import Budget, Pace
 from neocog.training.world import World
 
@@ -27,6 +28,17 @@ def describe_data(dataset: Dataset) -> Iterator[Note]:
     )
     for warning in dataset.warnings:
         yield "warning", warning
+
+
+def describe_answers(predictions: Predictions) -> Iterator[str]:
+    """What accuracy alone does not say: that all pictures of several classes got the same answer."""
+    answers = set(predictions.predicted.tolist())
+    if len(answers) == 1 and len(set(predictions.labels.tolist())) > 1:
+        name = predictions.classes[answers.pop()]
+        yield (
+            f"every picture is called {name!r}: nothing was learned that tells the classes apart; try another --lr or "
+            "--init, start from --weights, or train longer"
+        )
 
 
 def describe_network(

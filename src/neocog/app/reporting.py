@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from neocog import report
+from neocog.app.announcing import describe_answers
 from neocog.app.building import evaluation_loader, training_loader
 from neocog.app.choosing import Evidence
 from neocog.app.folder import CHOICES
@@ -73,7 +74,7 @@ def make_report(session: "Session", record: Record) -> report.Report:
         data_name=session.dataset.name,
         done=done_by(session),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        warnings=tuple(session.dataset.warnings),
+        warnings=(*session.dataset.warnings, *describe_answers(predictions)),
         data=data_facts(session),
         samples=samples(session),
         network=network_facts(session),

@@ -9,7 +9,7 @@ import torch
 
 import neocog
 from neocog.app import records
-from neocog.app.announcing import rounded, size
+from neocog.app.announcing import describe_answers, rounded, size
 from neocog.app.building import build_network, evaluation_loader
 from neocog.app.costing import StepMemory
 from neocog.app.machine import Machine, available_memory
@@ -80,6 +80,8 @@ class Session:
         write_bundle(self.folder / "model", self.loaded.network.state_dict(), self.card())
         record.weights = sha256_of(self.folder / "model" / "model.safetensors")
         record.results = {name: summarise(predictions.of(name)) for name in dict.fromkeys(predictions.split)}
+        for text in describe_answers(predictions):
+            self.events.emit("note", label="warning", text=text)
         write_report(self, record)
         record.get_up("finished", 0)  # last: what is not finished can be resumed
         record.write(self.folder)
