@@ -207,7 +207,7 @@ def sizes(results: Results, data: Path, seeds: int, share: Share, folder: Path) 
     archive = data / "imagenet_sample" / "imagenet_sample_256.zip"
     for network in mine(share, NETWORKS):
         results.get(f"models/A/{network}", of_imagenet, network, archive, data)
-    small = {name: value for name, value in SMALL.items() if name not in ("model", "knobs")}
+    small = {name: value for name, value in SMALL.items() if name not in ("model", "knobs")} | {"threads": 1}
     read = {target: table(data, folder) for target, table in TABLES.items()}
     cells = product(map(str, range(seeds)), map(str, SIZES), TABLES, NETWORKS, CELLS)
     for cell in mine(share, ("/".join(cell) for cell in cells)):

@@ -5,6 +5,7 @@ import re
 import runpy
 from collections.abc import Iterator
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,18 @@ def test_the_reliability_page_is_up_to_date() -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_reliability.py"))
     assert made["page"]() == (ROOT / "docs" / "reliability.md").read_text("utf-8"), "run scripts/docs"
     assert {proof.row for proof in made["proofs"]()} == set(range(1, 58))
+
+
+def test_the_transfer_page_shows_what_was_measured() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_transfer.py"))
+    results = made["read"]()
+    assert made["page"](results) == (ROOT / "docs" / "transfer.md").read_text("utf-8"), "run scripts/docs"
+    assert made["picture"](results) == (ROOT / "docs" / "transfer.svg").read_text("utf-8"), "run scripts/docs"
+    # The rest of the tests read it for a person: every number of the table of regimes is one of a run's.
+    for network, name, seed in product(("mobilenet_v2", "squeezenet1_1"), ("probe", "full"), range(3)):
+        shown = f"{results[f'regimes/{network}/{name}/{seed}']['accuracy']:.3f}"
+        table = made["page"](results).partition(f"### {network}")[2].partition("###")[0]
+        assert shown in next(line for line in table.splitlines() if line.startswith(f"| {name} |"))
 
 
 # docs/lecture-numbers.md

@@ -31,7 +31,8 @@ STEPS = 4
 LARGE = 1000  # training pictures of each class: the lectures give no number
 ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
 FEW = 3  # pictures of the rarest class below which a whole network is not worth fine-tuning
-PASSES = 4  # over the pictures, at least, for a whole network
+PASSES = 4  # over the pictures, at least, for more than a classifier
+WHOLE = 25  # that time must suffice for, or the last stages alone get further in it: docs/transfer.md
 
 RULE = {  # (large, similar) -> what the deck says
     (True, True): "fine-tune the whole network",
@@ -132,7 +133,7 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     full = seconds_of_full(config, source, loaded)
     epochs = config.epochs or settings.default_epochs("full", len(rows), config.batch)
     # As many as the time is enough for, or are asked for after those of the head alone.
-    passes = left / full if left is not None else None
+    in_time = passes = left / full if left is not None else None
     if config.epochs is not None:
         asked = max(0, config.epochs - config.head_epochs)
         passes = asked if passes is None else min(passes, asked)
@@ -141,6 +142,11 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
         regime, why = "features", f"because fewer than {FEW} pictures of a class do not carry a whole network"
     elif passes is not None and passes < PASSES:
         regime, why = "features", f"because time or epochs suffice for {passes:.1f} passes of the whole network"
+    elif in_time is not None and in_time < WHOLE:
+        regime = "partial"
+        why = (
+            f"because time suffices for {in_time:.0f} passes of the whole network: below {WHOLE} its end learns faster"
+        )
     elif passes is not None:
         regime, why = "full", f"because time and epochs suffice for {passes:.0f} passes of the whole network"
     else:
