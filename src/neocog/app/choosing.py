@@ -31,7 +31,7 @@ STEPS = 4
 LARGE = 1000  # training pictures of each class: the lectures give no number
 ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
 FEW = 3  # pictures of the rarest class below which a whole network is not worth fine-tuning
-PASSES = 4  # over the pictures, at least, for more than a classifier
+PASSES = 2  # over the pictures, at least, for more than a classifier
 WHOLE = 25  # that time must suffice for, or the last stages alone get further in it: docs/transfer.md
 
 RULE = {  # (large, similar) -> what the deck says
