@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from PIL import Image
 import neocog as package
 from command import Command, one_line_error
 from drawn import colours, steps
+from neocog.app import choosing
 from neocog.app.choosing import ALIKE, RULE, Evidence
+from neocog.app.preparing import Preparation
+from neocog.core.config import load_config
+from neocog.core.events import Events
 from neocog.core.folders import cache_folder
 from neocog.core.head import HeadSpec
 from neocog.export.bundle import read_card
+from neocog.training.world import World
 
 SMALL = ("--image-size", 16, "--batch-size", 8, "--device", "cpu", "--lr", 0.01)
 
@@ -195,6 +201,22 @@ def test_a_class_count_that_disagrees_with_the_run(neocog: Command, made: Path, 
         one_line_error(neocog(*use), 4, "head.fc.weight (3, 64) for (4, 64)")
 
 
+@pytest.mark.parametrize(("seconds", "regime"), [(0.5, "full"), (5.0, "partial"), (50.0, "features")])
+def test_auto_goes_by_the_passes_that_time_suffices_for(
+    made: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, regime: str
+) -> None:
+    """Of a minute: a hundred passes of the whole network, eleven, one."""
+    monkeypatch.setattr(choosing, "seconds_of_full", lambda *_: seconds)
+    asked = {"data": str(made / "data"), "model": "resnet20", "weights": str(made / "source"), "image_size": 16,
+             "time": "60s", "device": "cpu"}  # fmt: skip
+    preparation = Preparation(load_config(None, asked), Events(), World(), time.monotonic())
+    preparation.choose_model()
+    preparation.open()
+    preparation.choose_regime()
+    assert preparation.config.regime == regime
+    assert preparation.choices["regime"]["regime"] == regime
+
+
 def test_a_network_that_answers_one_thing_is_called_that(neocog: Command, made: Path) -> None:
     """SqueezeNet's last ReLU is easily shut for ever by a large rate."""
     words = ("train", made / "data", "--model", "squeezenet1_1", "--epochs", 2, "--image-size", 32, "--batch-size", 8)
@@ -209,9 +231,7 @@ def test_a_network_that_answers_one_thing_is_called_that(neocog: Command, made: 
 
 def test_features_are_resumed_to_the_same_bits(made: Path, tmp_path: Path) -> None:
     from neocog.app.train import resume, start
-    from neocog.core.config import load_config
     from neocog.core.errors import Interrupted
-    from neocog.core.events import Events
 
     given = {"data": str(made / "data"), "model": "resnet20", "weights": str(made / "source"), "regime": "features",
              "image_size": 16, "batch_size": 8, "epochs": 6, "views": 3, "device": "cpu"}  # fmt: skip
