@@ -144,9 +144,7 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
         regime, why = "features", f"because time or epochs suffice for {passes:.1f} passes of the whole network"
     elif in_time is not None and in_time < WHOLE:
         regime = "partial"
-        why = (
-            f"because time suffices for {in_time:.0f} passes of the whole network: below {WHOLE} its end is better"
-        )
+        why = f"because time suffices for {in_time:.0f} passes of the whole network: below {WHOLE} its end is better"
     elif passes is not None:
         regime, why = "full", f"because time and epochs suffice for {passes:.0f} passes of the whole network"
     else:
