@@ -194,8 +194,8 @@ def choice(results: Results) -> Iterator[str]:
     yield f"In {good} of {len(losses)} cells ({share:.0%}) the regime that `auto` chose was within a point of the best"
     yield f"of features, partial and full; over all cells it lost {usual:.1f} points on average, {most:.1f} at most."
     yield f"The longest of its runs took {late:.1f} s of {SMALL['time']}. Two runs of one regime in one cell differ by"
-    yield f"{100 * mean(apart):.1f} points on average, because the clock ends them. The two limits by which it chooses, passes"
-    yield "that the time suffices for, were set on these cells: on others it may be right less often."
+    yield f"{100 * mean(apart):.1f} points on average, because the clock ends them. The two limits by which it"
+    yield "chooses, passes that the time suffices for, were set on these cells: on others it may be right less often."
 
 
 RACE = """
