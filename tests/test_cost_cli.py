@@ -132,7 +132,7 @@ def test_a_run_folder(neocog: Command, tmp_path: Path) -> None:
             Image.new("RGB", (16, 16), shade).save(tmp_path / "data" / name / f"{i}.png")
     trained = neocog("train", "data", "--model", "mnist_fcn", "--epochs", 1, "--out", "run")
     assert trained.code == 0
-    assert re.search(r"memory +\d+ MiB for a step of 64 pictures; .* free on this machine", trained.out)
+    assert re.search(r"memory +\d+ MiB for a step of 8 pictures; .* free on this machine", trained.out)
     assert re.search(r"about [\d.]+ (ms|s|min|h) an epoch, [\d.]+ (ms|s|min|h) in all", trained.out)
     [found] = json.loads(neocog("cost", "run", "--json").out)
     assert found["input_shapes"] == [[3, 16, 16]]

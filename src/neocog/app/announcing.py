@@ -16,6 +16,7 @@ from neocog.training.budget import Budget, Pace
 from neocog.training.world import World
 
 Note = tuple[str, str]  # label, text
+SEVERAL = 10  # pictures: of fewer, that all get one answer says little
 
 
 def describe_data(dataset: Dataset) -> Iterator[Note]:
@@ -33,7 +34,7 @@ def describe_data(dataset: Dataset) -> Iterator[Note]:
 def describe_answers(predictions: Predictions) -> Iterator[str]:
     """What accuracy alone does not say: that all pictures of several classes got the same answer."""
     answers = set(predictions.predicted.tolist())
-    if len(answers) == 1 and len(set(predictions.labels.tolist())) > 1:
+    if len(predictions.labels) >= SEVERAL and len(answers) == 1 and len(set(predictions.labels.tolist())) > 1:
         name = predictions.classes[answers.pop()]
         yield (
             f"every picture is called {name!r}: nothing was learned that tells the classes apart; try another --lr or "
