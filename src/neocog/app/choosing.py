@@ -143,8 +143,8 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
     elif passes is not None and passes < PASSES:
         regime, why = "features", f"because time or epochs suffice for {passes:.1f} passes of the whole network"
     elif in_time is not None and in_time < WHOLE:
-        regime = "partial"
-        why = f"because time suffices for {in_time:.0f} passes of the whole network: below {WHOLE} its end is better"
+        much = f"because time suffices for {in_time:.0f} passes of the whole network"
+        regime, why = "partial", f"{much}, and with fewer than {WHOLE} the last stages alone get further"
     elif passes is not None:
         regime, why = "full", f"because time and epochs suffice for {passes:.0f} passes of the whole network"
     else:

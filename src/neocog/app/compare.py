@@ -18,10 +18,11 @@ from neocog.app.machine import choose_machine
 from neocog.app.processes import Place
 from neocog.app.published import bundle_in, file_in, find_published
 from neocog.app.run import Run
-from neocog.core.config import CLOSED, TrainConfig, load_config
+from neocog.core.config import TrainConfig, load_config
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
 from neocog.core.files import remove_unfinished
+from neocog.core.head import CLOSED
 from neocog.core.registry import Entry, lookup
 
 REGIMES = ("auto", "scratch", "features", "probe", "partial", "full", "gradual")

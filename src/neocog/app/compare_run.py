@@ -25,10 +25,11 @@ from neocog.app.run import Run
 from neocog.app.session import Session
 from neocog.app.train import start
 from neocog.app.zoo import preprocessing_of
-from neocog.core.config import CLOSED, TrainConfig, load_config
+from neocog.core.config import TrainConfig, load_config
 from neocog.core.contracts import Network
 from neocog.core.errors import ResourceError
 from neocog.core.events import Events
+from neocog.core.head import CLOSED
 from neocog.core.registry import lookup
 from neocog.costs.count import count
 from neocog.data.dataset import Dataset

@@ -19,9 +19,10 @@ from neocog.app.compare_run import LEEWAY, Clock, Limit, Stretch, facts_of, meas
 from neocog.app.folding import quieter
 from neocog.app.machine import choose_machine
 from neocog.app.session import is_out_of_memory
-from neocog.core.config import CLOSED, TrainConfig, seconds
+from neocog.core.config import TrainConfig, seconds
 from neocog.core.errors import DataError, Interrupted, ModelFileError, NeocogError, ResourceError, UsageError
 from neocog.core.events import Events
+from neocog.core.head import CLOSED
 
 AFTERWARDS = 1.5  # seconds for each candidate's row of the table, most of it the measurement of its latency
 BEAT = 10.0  # seconds between two notes of how much time is gone
@@ -159,13 +160,13 @@ class Comparing:
 
     def _use_the_rest(self) -> None:
         """Time that the others left goes to those that were paused for the lack of it, the best first."""
+        if self.total is None:  # nobody was paused
+            return
         paused = [row for row in self.state.rows if row.alive and row.state == "paused"]
         for place in ranked([standing(row) for row in paused]):
             row, rung = paused[place], self.state.rung
             done = int(row.epochs)
-            if self.total is None or done >= row.targets[rung]:
-                continue
-            if self._slower() * stretch(row.pace, done, done + 1) < self.left():
+            if done < row.targets[rung] and self._slower() * stretch(row.pace, done, done + 1) < self.left():
                 before = row.rungs.pop()
                 self._stretch(row, [row])
                 if row.alive:

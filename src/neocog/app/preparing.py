@@ -27,9 +27,10 @@ from neocog.app.machine import choose_machine
 from neocog.app.processes import threads_of
 from neocog.app.session import Session
 from neocog.app.zoo import Loaded, preprocessing_of
-from neocog.core.config import CLOSED, TrainConfig, seconds, validate
+from neocog.core.config import TrainConfig, seconds, validate
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
+from neocog.core.head import CLOSED
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset, open_dataset

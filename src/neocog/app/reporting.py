@@ -19,9 +19,10 @@ from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
 from neocog.app.records import Record
 from neocog.app.selecting import Candidate
-from neocog.core.config import CLOSED, TrainConfig
+from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
+from neocog.core.head import CLOSED
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.costs.cost import cost

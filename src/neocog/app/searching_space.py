@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from neocog.core.config import CLOSED, TrainConfig
+from neocog.core.config import TrainConfig
 from neocog.core.errors import UsageError
+from neocog.core.head import CLOSED
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -6,7 +6,8 @@ The decided configuration is what a run writes to its `config.toml`, so a replay
 import math
 from typing import Any
 
-from neocog.core.config import CLOSED, TrainConfig
+from neocog.core.config import TrainConfig
+from neocog.core.head import CLOSED
 from neocog.core.spec import Preprocessing, Spec
 from neocog.training.contracts import Recipe, Regime
 from neocog.training.optimizer import DEFAULT_LR

@@ -21,10 +21,11 @@ from neocog.app.machine import choose_machine, device_name
 from neocog.app.preparing import open_data
 from neocog.app.recomputing import columns, differences, leaves, places
 from neocog.app.run import FOLDS, Run
-from neocog.core.config import CLOSED, TrainConfig
+from neocog.core.config import TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
 from neocog.core.events import Events
 from neocog.core.files import sha256_of
+from neocog.core.head import CLOSED
 from neocog.data.source import Item, open_source
 from neocog.data.split import read_split
 from neocog.data.threads import ordered_map

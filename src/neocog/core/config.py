@@ -10,19 +10,18 @@ import re
 import stat
 import tomllib
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from neocog.core.contradictions import contradictions
 from neocog.core.errors import UsageError
 from neocog.core.problems import problems
 from neocog.core.spec import MAX_CHANNELS
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e3)]
-CLOSED = ("svm", "knn", "prototype")  # heads that are fitted at once
 # The complete settings take about 2,000; and tomllib's time grows with the square of the parts of a dotted key.
 MAX_CONFIG_BYTES = 20_000
 
@@ -316,39 +315,6 @@ class TrainConfig(BaseModel):
 def seconds(text: str) -> float:
     """ "90s", "10m", "2h" -> seconds."""
     return float(text[:-1]) * {"s": 1, "m": 60, "h": 3600}[text[-1]]
-
-
-def contradictions(config: TrainConfig) -> Iterator[tuple[set[str], str]]:
-    """(keys, what is wrong) for settings that are right one by one and wrong together."""
-    if config.val_fraction + config.test_fraction >= 1:
-        yield (
-            {"val_fraction", "test_fraction"},
-            "val_fraction + test_fraction must be less than 1: nothing would be left to train on",
-        )
-    if config.regime not in ("auto", "scratch") and config.weights is None:
-        yield (
-            {"regime", "weights"},
-            f"regime {config.regime} needs weights: give --weights imagenet or --weights FILE",
-        )
-
-    if config.head in CLOSED and config.regime not in ("auto", "features"):
-        yield {"regime", "head"}, f"head {config.head} is fitted to embeddings: use regime features"
-    if config.regime == "features" and config.cutmix:
-        yield {"regime", "cutmix"}, "cutmix cuts pixels, of which regime features sees none: use mixup or regime probe"
-    if config.regime == "features" and config.shard:
-        yield {"regime", "shard"}, "regime features trains a head only, which is too small to be divided"
-    if config.model == "auto" and (config.folds or config.repeats):
-        yield {"model", "folds", "repeats"}, "folds and repeats judge one network: name it as model"
-    if config.find_lr and config.head in CLOSED:
-        yield {"find_lr", "head"}, f"head {config.head} is fitted at once and has no learning rate"
-    if config.views is not None and config.unfreeze is not None:
-        yield {"views", "unfreeze"}, "views goes with regime features, unfreeze with regime partial: give one"
-    for name, regime in (("views", "features"), ("unfreeze", "partial")):
-        open_one = config.regime == "auto" and config.weights is not None
-        if getattr(config, name) is not None and not open_one and config.regime != regime:
-            yield {"regime", name}, f"{name} goes with regime {regime}, which starts from weights"
-    if config.model == "auto" and config.regime == "scratch":
-        yield {"model", "regime"}, "model auto chooses between pretrained networks: name one for regime scratch"
 
 
 def load_config(path: Path | None, overrides: dict[str, Any]) -> TrainConfig:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CLOSED = ("svm", "knn", "prototype")  # heads that are fitted at once
 Count = Annotated[int, Field(ge=1, le=10**7)]
 
 
