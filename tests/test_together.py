@@ -186,6 +186,32 @@ def test_a_process_that_hangs_ends_the_job(environment: dict[str, str], tmp_path
     assert "died or hangs" in end.stderr
 
 
+LEAVE = """
+from pathlib import Path
+import torch
+from neocog.app.processes import joined
+from neocog.training.world import together
+def work(world):
+    network = together(torch.nn.Linear(2, 1))
+    network(torch.ones(3, 2)).sum().backward()
+    assert any("gloo" in comm.read_text() for comm in Path("/proc/self/task").glob("*/comm"))
+with joined("cpu") as world:
+    work(world)
+left = [comm.read_text() for comm in Path("/proc/self/task").glob("*/comm")]
+assert not any("gloo" in name for name in left), left
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="the system does not list threads under /proc")
+def test_no_thread_outlives_the_group(environment: dict[str, str], tmp_path: Path) -> None:
+    """One that holds a message when Python shuts down aborts the process."""
+    script = tmp_path / "leave.py"
+    script.write_text(LEAVE)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    end = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=60)
+    assert end.returncode == 0, end.stderr
+
+
 def test_too_few_pictures_for_so_many_processes(pictures: Path, environment: dict[str, str], tmp_path: Path) -> None:
     words = neocog("train", pictures, *RUN, "--batch-size", 3, "--devices", 2, "--out", tmp_path / "run")
     end = subprocess.run(words, env=environment, capture_output=True, text=True)

@@ -61,6 +61,7 @@ def main(data: str, folder: Path) -> None:
             found = predict_together(session.loaded.network, loader, world, bf16=False)
             if world.first:
                 np.savez(folder / f"same {number > 5}.npz", *found)
+        world.meet()  # as runs end: a thread that still holds a message when Python shuts down aborts the process
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ in short sleeps, so that a signal is heard; everything else has a deadline, so t
 ends the job instead of stopping it for ever.
 """
 
+import gc
 import itertools
 import time
 from collections.abc import Callable, Iterable
@@ -37,6 +38,9 @@ class World:
     @classmethod
     def join(cls, rank: int, size: int, local_size: int, host: str, port: int, backend: str) -> "World":
         """Meets the other processes that `torchrun` started."""
+        # Functions of this module have the group that there is when they are defined as a default argument, for ever.
+        import torch.distributed.nn.functional  # noqa: F401
+
         store = TCPStore(host, port, size, is_master=False)
         dist.init_process_group(
             backend, store=PrefixStore("neocog", store), rank=rank, world_size=size, timeout=DEADLINE
@@ -44,8 +48,11 @@ class World:
         return cls(rank, size, local_size, PrefixStore("words", store))
 
     def leave(self) -> None:
+        """The group's threads end when nothing holds it any longer, such as a wrapped network that is part of a cycle.
+        One that drops a tensor while the interpreter shuts down would abort the process."""
         if self.size > 1:
             dist.destroy_process_group()
+            gc.collect()
 
     @property
     def first(self) -> bool:
