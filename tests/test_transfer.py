@@ -201,12 +201,17 @@ def test_a_class_count_that_disagrees_with_the_run(neocog: Command, made: Path, 
         one_line_error(neocog(*use), 4, "head.fc.weight (3, 64) for (4, 64)")
 
 
-@pytest.mark.parametrize(("seconds", "regime"), [(0.5, "full"), (5.0, "partial"), (50.0, "features")])
+@pytest.mark.parametrize(
+    ("seconds", "norms", "regime"),
+    [(0.5, True, "full"), (5.0, True, "partial"), (50.0, True, "features"), (0.5, False, "partial")],
+)
 def test_auto_goes_by_the_passes_that_time_suffices_for(
-    made: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, regime: str
+    made: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, norms: bool, regime: str
 ) -> None:
-    """Of a minute: a hundred passes of the whole network, eleven, one."""
+    """Of a minute: a hundred passes of the whole network, eleven, one; without norms a hundred are few."""
     monkeypatch.setattr(choosing, "seconds_of_full", lambda *_: seconds)
+    if not norms:
+        monkeypatch.setattr(choosing, "NORMS", ())
     asked = {"data": str(made / "data"), "model": "resnet20", "weights": str(made / "source"), "image_size": 16,
              "time": "60s", "device": "cpu"}  # fmt: skip
     preparation = Preparation(load_config(None, asked), Events(), World(), time.monotonic())
@@ -215,6 +220,7 @@ def test_auto_goes_by_the_passes_that_time_suffices_for(
     preparation.choose_regime()
     assert preparation.config.regime == regime
     assert preparation.choices["regime"]["regime"] == regime
+    assert ("which has no norms" in preparation.choices["regime"]["why"]) is not norms
 
 
 def test_a_network_that_answers_one_thing_is_called_that(neocog: Command, made: Path) -> None:

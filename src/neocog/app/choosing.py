@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import nn
 
 from neocog import metrics
 from neocog.app import settings
@@ -24,6 +25,7 @@ from neocog.training.world import World
 from neocog.transfer.closed import evenly
 from neocog.transfer.evidence import Depths, cross_validated
 
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 SAMPLE = 500  # pictures that are embedded to be judged by
 SHARE = 0.05  # of a time budget, at most, for embedding these
 FEW_AT_ONCE = 16  # pictures of a step by which the whole network's pace is judged
@@ -32,7 +34,9 @@ LARGE = 1000  # training pictures of each class: the lectures give no number
 ALIKE = 0.25  # of what is known in the end, added by the last half: from here on, "similar"
 FEW = 3  # pictures of the rarest class below which a whole network is not worth fine-tuning
 PASSES = 2  # over the pictures, at least, for more than a classifier
-WHOLE = 25  # that time must suffice for, or the last stages alone get further in it: docs/transfer.md
+# That time must suffice for, or the last stages alone get further in it: with batch norm, and without any norm. From
+# docs/transfer.md: MobileNetV2 and SqueezeNet.
+WHOLE, UNSTEADY = 15, 250
 
 RULE = {  # (large, similar) -> what the deck says
     (True, True): "fine-tune the whole network",
@@ -138,13 +142,15 @@ def choose(config: TrainConfig, source: Embedder, loaded: Loaded, left: float | 
         asked = max(0, config.epochs - config.head_epochs)
         passes = asked if passes is None else min(passes, asked)
     rarest = int(counts.min())
+    enough = WHOLE if any(isinstance(part, NORMS) for part in loaded.network.modules()) else UNSTEADY
     if rarest < FEW:
         regime, why = "features", f"because fewer than {FEW} pictures of a class do not carry a whole network"
     elif passes is not None and passes < PASSES:
         regime, why = "features", f"because time or epochs suffice for {passes:.1f} passes of the whole network"
-    elif in_time is not None and in_time < WHOLE:
-        much = f"because time suffices for {in_time:.0f} passes of the whole network"
-        regime, why = "partial", f"{much}, and with fewer than {WHOLE} the last stages alone get further"
+    elif in_time is not None and in_time < enough:
+        network = "the whole network" if enough == WHOLE else "this network, which has no norms"
+        much = f"because time suffices for {in_time:.0f} passes of {network}"
+        regime, why = "partial", f"{much}, and with fewer than {enough} the last stages alone get further"
     elif passes is not None:
         regime, why = "full", f"because time and epochs suffice for {passes:.0f} passes of the whole network"
     else:
