@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+import neocog
 from drawn import steps
 from killer import Killer
+from neocog.app.train import resume
+from neocog.core.events import Events
 from neocog.core.files import sha256_of
 
 KILLS = int(os.environ.get("NEOCOG_KILLS", "6"))
@@ -43,6 +46,33 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(pictures: Path, run: Path, network: str, threads: int = 1) -> tuple[object, ...]:
     return ("train", pictures, *NETWORKS[network], "--epochs", 4, "--batch-size", 8, "--patience", 4, "--augment",
             "light", "--device", "cpu", "--out", run, "--resume", "auto", "--threads", threads)  # fmt: skip
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("batch", "epoch"), [(9, 1), (0, 3)], ids=["the last batch of an epoch", "the last epoch"])
+def test_killed_right_after_a_state(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, epoch: int
+) -> None:
+    """Nothing is left to compute then, and the log must be complete all the same."""
+    monkeypatch.setattr("neocog.training.loop.CHECKPOINT_SECONDS", 0.0)
+    common: dict[str, Any] = {"image_size": 16, "batch_size": 6, "epochs": 3, "device": "cpu", "test_fraction": 0.1}
+    neocog.train(pictures, "mnist_convnet", out=tmp_path / "whole", **common)
+    events, trainers = Events(), []
+    events.on("training", lambda trainer: trainers.append(trainer))
+
+    def kill(**_: object) -> None:
+        if (trainers[0].progress.batch, trainers[0].progress.epoch) == (batch, epoch):
+            assert len(trainers[0].loader) == 9
+            raise Killed
+
+    events.on("checkpoint_written", kill)
+    with pytest.raises(Killed):
+        neocog.train(pictures, "mnist_convnet", out=tmp_path / "parts", events=events, **common)
+    resume(tmp_path / "parts")
+    assert outcome(tmp_path / "parts") == outcome(tmp_path / "whole")
 
 
 def outcome(run: Path) -> dict[str, Any]:

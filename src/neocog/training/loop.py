@@ -85,6 +85,7 @@ class Trainer:
         self.events.emit("run_started", progress=self.progress, batches=len(self.loader))
         while not self.finished():
             self._epoch()
+        self.world.alone(self._write_metrics)  # a run may have been killed when only its last state was written
         self.events.emit("run_ended", progress=self.progress)
         return self._best_weights()
 
@@ -203,8 +204,9 @@ class Trainer:
         recipe, progress = self.recipe, self.progress
         at = (progress.done + 1) / len(self.loader)
         progress.lr = recipe.lr * replace(recipe.schedule, epochs=self.epochs).factor(at, progress.drops)
+        rates = self._rates(progress.lr, at)
         for group in self.optimizer.param_groups:
-            group["lr"] = progress.lr * self.regime.rate(group["part"], at)
+            group["lr"] = rates[group["part"]]
         if recipe.clip_norm is not None:
             norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm))
             if not torch.isfinite(norm):
@@ -215,6 +217,11 @@ class Trainer:
             self.average.update(self.network)
         progress.steps += 1
 
+    def _rates(self, rate: float, epoch: float) -> dict[str, float]:
+        """What the schedule's rate comes to for each part."""
+        parts = (group["part"] for group in self.optimizer.param_groups)
+        return {part: rate * self.regime.rate(part, epoch) for part in parts}
+
     def _end_epoch(self, since: float, rate: float) -> None:
         progress = self.progress
         row: dict[str, Any] = {
@@ -222,7 +229,7 @@ class Trainer:
             "train_loss": progress.loss_sum / progress.seen, "train_accuracy": progress.correct / progress.seen,
             "images_per_second": rate,
             # "lr" is that of the schedule, these are what it came to for each part.
-            "rates": {group["part"]: group["lr"] for group in self.optimizer.param_groups},
+            "rates": self._rates(progress.lr, progress.done / len(self.loader)),
         }  # fmt: skip
         ended = time.monotonic()
         if self.budget is not None:
