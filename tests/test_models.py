@@ -14,7 +14,7 @@ from neocog.core.registry import lookup, names
 from neocog.costs.count import count
 from neocog.tasks.classification import Classification
 
-ALL = names()
+ALL = [name for name in names() if lookup(name).spec.task == "classification"]
 NUMBERS = 13e6  # parameters up to which a network is exported with its numbers
 # Where drawn weights are asked, fewer tokens give the same answers sooner.
 SMALLER = {name: {"image_size": 64} for name in names("vit_*")}

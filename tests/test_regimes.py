@@ -16,7 +16,10 @@ from neocog.core.registry import lookup, names
 from neocog.transfer.regimes import FineTune, Probe, classifier_of, depths
 from test_train import Shuffled, copy_of, same, trainer
 
-PICTURE_NETWORKS = [name for name in names("*") if len(lookup(name).spec.input_shape) == 3]
+PICTURE_NETWORKS = [
+    name for name in names("*")
+    if len(lookup(name).spec.input_shape) == 3 and lookup(name).spec.task == "classification"
+]  # fmt: skip
 
 
 class Deep(Network):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from neocog.app.building import SETTINGS, check_size
@@ -15,7 +15,8 @@ from neocog.app.folder import is_run
 from neocog.app.machine import Machine, available_memory, choose_machine
 from neocog.app.run import Run
 from neocog.app.settings import make_regime
-from neocog.app.zoo import build
+from neocog.app.zoo import build, outputs_of
+from neocog.core.autoencoder import Autoencoder, Reconstruction
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network, WithAuxiliary
 from neocog.core.errors import UsageError
@@ -85,7 +86,7 @@ def plan(
             raise UsageError(f"{name} is a run, whose network is settled", "leave --classes and --knob out")
         card = Run.open(name).card
         entry, options, size = lookup(card.model), dict(card.knobs), card.preprocessing.size
-        classes, shape = len(card.classes), input_shape or (card.in_channels, size, size)
+        classes, shape = outputs_of(card), input_shape or (card.in_channels, size, size)
     else:
         entry, options = lookup(name), dict(knobs or {})
         for option in options.keys() & SETTINGS:
@@ -189,6 +190,7 @@ class StepMemory:
                 self.network, self.input_shape, batch=batch, optimizer=_optimizer(self.config),
                 bf16=self.machine.bf16, accumulate=min(self.config.accumulate, 2),
                 device="cuda" if self.machine.device.type == "cuda" else "cpu",
+                loss=some_loss if isinstance(self.network, Autoencoder) else None,
             )  # fmt: skip
         return self.known[batch]
 
@@ -245,13 +247,10 @@ def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) ->
     x = torch.randn(config.batch, *planned.input_shape, generator=generator).to(device)
     if machine.channels_last and x.ndim == 4:
         x = x.to(memory_format=torch.channels_last)
-    labels = torch.zeros(config.batch, dtype=torch.int64, device=device)
 
     def step() -> bool:
         with torch.autocast(device.type, torch.bfloat16, enabled=machine.bf16):
-            outputs = network(x)
-            answers = [outputs.scores, *outputs.auxiliary] if isinstance(outputs, WithAuxiliary) else [outputs]
-            loss = torch.stack([F.cross_entropy(scores, labels) for scores in answers]).sum()
+            loss = some_loss(network(x))
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -259,6 +258,15 @@ def seconds_per_step(planned: Planned, config: TrainConfig, machine: Machine) ->
         return True
 
     return settled_seconds(step)
+
+
+def some_loss(outputs: Tensor | WithAuxiliary | Reconstruction) -> Tensor:
+    """As expensive as the one that such an answer is trained with."""
+    if isinstance(outputs, Reconstruction):
+        return F.mse_loss(outputs.logits.float().sigmoid(), torch.zeros_like(outputs.logits, dtype=torch.float32))
+    answers = [outputs.scores, *outputs.auxiliary] if isinstance(outputs, WithAuxiliary) else [outputs]
+    labels = torch.zeros(len(answers[0]), dtype=torch.int64, device=answers[0].device)
+    return torch.stack([F.cross_entropy(scores, labels) for scores in answers]).sum()
 
 
 def _one(shape: Shape | Sequence[Shape] | None) -> Shape | None:

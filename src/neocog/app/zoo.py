@@ -103,7 +103,8 @@ def _load_run(
     if lookup(card.model) is not entry:
         raise UsageError(f"{folder} holds {card.model}, not {entry.spec.name}", f"use --model {card.model}")
     knobs = card.knobs | knobs
-    network = build(entry, num_classes or len(card.classes), in_channels or card.in_channels, knobs)
+    classes = outputs_of(card) if num_classes is None else num_classes
+    network = build(entry, classes, in_channels or card.in_channels, knobs)
     head, more = card.head, []
     if head is not None and head.kind in ("knn", "prototype"):
         more = [f"a new linear classifier in the place of the run's {head.kind}, which cannot learn on"]
@@ -113,7 +114,12 @@ def _load_run(
         more = [f"with the run's {head.kind} classifier{(head.stage and f' after {head.stage}') or ''}"]
     if head is not None:
         attach(network, head)
-    state, notes = adapt(network, entry, trained.state_dict(), "neocog")
+    state = trained.state_dict()
+    if classes and card.task == "reconstruction":
+        state = {key: value for key, value in state.items() if not key.startswith("head.decoder.")}
+        state |= {key: value for key, value in network.state_dict().items() if key.startswith("head.fc.")}
+        more.append("a classifier of the code in the place of the decoder")
+    state, notes = adapt(network, entry, state, "neocog")
     network.load_state_dict(state)
     provenance = {"weights": str(folder), "layout": "neocog", "sha256": card.sha256}
     provenance |= {key: card.provenance[key] for key in ("licence",) if key in card.provenance}
@@ -145,10 +151,15 @@ def open_network(folder: Path) -> tuple[ModelCard, Network]:
 
 
 def _build(entry: Entry, card: ModelCard) -> Network:
-    network = build(entry, len(card.classes), card.in_channels, card.knobs)
+    network = build(entry, outputs_of(card), card.in_channels, card.knobs)
     if card.head is not None:
         attach(network, card.head)
     return network
+
+
+def outputs_of(card: ModelCard) -> int:
+    """0 for an autoencoder: its classes are those of the pictures it learned from."""
+    return len(card.classes) if card.task == "classification" else 0
 
 
 class _AtMost:
@@ -241,8 +252,9 @@ def check_options(entry: Entry, given: dict[str, Any]) -> None:
         except ValidationError as error:
             reason = error.errors()[0]["msg"].lower()
             raise UsageError(f"{name}: {option} = {value!r}: {reason}", f"`neocog models {name}` shows it") from None
-        if option in ("num_classes", "in_channels") and value < 1:
-            raise UsageError(f"{name}: {option} = {value} must be at least 1", "give a positive number")
+        least = min(1, known[option].default) if option == "num_classes" else 1  # an autoencoder has no classes
+        if option in ("num_classes", "in_channels") and value < least:
+            raise UsageError(f"{name}: {option} = {value} must be at least {least}", "give a positive number")
 
 
 def describe_models(pattern: str = "*") -> list[dict[str, Any]]:

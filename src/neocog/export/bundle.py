@@ -74,6 +74,7 @@ class ModelCard(BaseModel):
     model_config = _STRICT
 
     model: str
+    task: Literal["classification", "reconstruction"] = "classification"
     knobs: dict[str, bool | int | float | str | list[int | float] | None]
     classes: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
     in_channels: int = Field(ge=1, le=MAX_CHANNELS)
