@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from neocog.core.contradictions import contradictions
 from neocog.core.errors import UsageError
+from neocog.core.noise import Noise, Sparsity
 from neocog.core.problems import problems
 from neocog.core.spec import MAX_CHANNELS
 
@@ -57,7 +58,20 @@ def _channels(value: Any) -> str:
     return str(text)
 
 
+def _noise(value: Any) -> Any:
+    """0.1 -> "gaussian:0.1"."""
+    text = repr(float(value)) if type(value) in (int, float) else value
+    return str(Noise.parse(text)) if isinstance(text, str) else value
+
+
+def _sparse(text: str) -> str:
+    Sparsity.parse(text)
+    return text
+
+
 Name = Annotated[str, AfterValidator(_file_name)]
+NoiseText = Annotated[str, BeforeValidator(_noise)]
+Sparse = Annotated[str, AfterValidator(_sparse)]
 Channels = Annotated[str, BeforeValidator(_channels)]
 
 
@@ -73,7 +87,10 @@ class TrainConfig(BaseModel):
         description="a network of `neocog models`; auto: the one of the pretrained ones at hand that fits best",
     )
     knobs: dict[str, bool | int | float | str] = Field({}, description="the network's own options, as NAME=VALUE")
-    task: Literal["classification"] = Field("classification", description="what is learned")
+    task: Literal["auto", "classification", "reconstruction"] = Field(
+        "auto",
+        description="what is learned: each picture's class, or to give the picture back; auto: what the network is for",
+    )
     regime: Literal["auto", "scratch", "features", "probe", "partial", "full", "gradual"] = Field(
         "auto",
         description="scratch; features: a head on embeddings computed once; probe: frozen backbone, new head; partial: "
@@ -112,6 +129,30 @@ class TrainConfig(BaseModel):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="regimes partial, full, gradual: rate of a stage as a share of the next one's towards the head"
     )
+
+    # autoencoders
+    latent: int | None = Field(
+        None, ge=1, le=65_536, description="numbers of the code, or its maps (default: the network's)"
+    )
+    sparse: Sparse | None = Field(
+        None,
+        description="how codes are kept sparse: k:16, of each code the 16 highest activations stay; l1:0.1, weight of "
+        "the mean activation in the loss; kl:0.05, what each unit's mean activation should be",
+    )
+    contractive: float = Field(
+        0.0, ge=0, le=1000, description="weight in the loss of how much the code moves with the picture"
+    )
+    beta: float = Field(1.0, ge=0, le=1000, description="variational codes: weight of the divergence from the prior")
+    annealed: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.1, description="variational codes: share of the training in which that weight grows from 0"
+    )
+    cd_steps: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="Boltzmann machines: steps of Gibbs sampling of contrastive divergence (default: 1)",
+    )
+    persistent: bool = Field(False, description="Boltzmann machines: these steps go on from those of the batch before")
 
     # data
     val_fraction: Fraction = Field(0.15, description="share of the pictures for validation where the data has no split")
@@ -222,8 +263,10 @@ class TrainConfig(BaseModel):
     )
 
     # loss and regularisation
-    loss: Literal["auto", "cross_entropy", "margin"] = Field(
-        "auto", description="what is minimised; auto: margin for capsule networks, else cross-entropy"
+    loss: Literal["auto", "cross_entropy", "margin", "squared", "absolute", "ssim"] = Field(
+        "auto",
+        description="what is minimised; auto: margin for capsule networks, squared for autoencoders (variational ones "
+        "cross_entropy), else cross_entropy. squared, absolute and ssim are for autoencoders",
     )
     label_smoothing: Fraction = Field(0.0, description="share of the target given to all classes")
     class_weights: Literal["none", "balanced"] = Field(
@@ -260,7 +303,12 @@ class TrainConfig(BaseModel):
     colour: float | None = Field(
         None, ge=0, le=1, description="strength of brightness, contrast and saturation changes"
     )
-    noise: float | None = Field(None, ge=0, le=1, description="standard deviation of Gaussian noise, on the 0..1 scale")
+    noise: NoiseText | None = Field(
+        None,
+        description="noise on the pictures, KIND:STRENGTH: gaussian:0.1 (or 0.1), its standard deviation on the 0..1 "
+        "scale; autoencoders, which give back the picture without it: also salt_pepper:0.2, mask:0.5, patches:0.75, "
+        "low_resolution:4, grey, adversarial:0.1",
+    )
     erasing: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="probability that a rectangle is erased"
     )

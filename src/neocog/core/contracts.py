@@ -4,7 +4,7 @@ One alphabet of shapes: B pictures, C channels, H x W pixels, D embedding width,
 """
 
 from abc import ABC
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -103,17 +103,19 @@ class Network(nn.Module, ABC):
 
 @dataclass
 class Step:
-    """What one training step gives the loop: a scalar `loss` to minimise and the `outputs` it came from."""
+    """What one training step gives the loop: a scalar `loss` to minimise and the `outputs` it came from. `parts`: by
+    name the scalars whose sum the loss is, where there are several."""
 
     loss: Tensor
     outputs: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Batch(Protocol):
     """What the data floor hands to a task: normalised pictures and what is known about them."""
 
     images: Tensor  # (B, C, H, W) float
-    targets: Tensor  # (B,) int64 class numbers, or (B, K) float class shares after MixUp or CutMix
+    targets: Tensor  # (B,) int64 class numbers, (B, K) float class shares, or (B, C, H, W) pictures to be given back
     indices: Tensor  # (B,) int64 row numbers in the data set
 
 
@@ -126,6 +128,11 @@ class Task(Protocol):
         """What the mean that is `Step.loss` was taken over: the number of pictures, or the sum of their weights."""
         ...
 
-    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(B,) bool: which rows of a training batch count as right, for the progress line."""
+    def correct(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """(B,) bool: which rows of a training batch count as right, for the progress line; None where nothing is right
+        or wrong."""
+        ...
+
+    def schedule(self, progress: float) -> None:
+        """Told before each epoch how much of the training is over (0 at its start), for what changes with it."""
         ...

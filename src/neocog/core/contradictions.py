@@ -40,3 +40,35 @@ def contradictions(config: "TrainConfig") -> Iterator[tuple[set[str], str]]:
             yield {"regime", name}, f"{name} goes with regime {regime}, which starts from weights"
     if config.model == "auto" and config.regime == "scratch":
         yield {"model", "regime"}, "model auto chooses between pretrained networks: name one for regime scratch"
+    yield from of_reconstruction(config)
+
+
+AUTOENCODERS: dict[str, object] = {"contractive": 0.0, "cd_steps": None, "persistent": False}
+CLASSES: dict[str, object] = {
+    "head": "linear", "stage": None, "views": None, "unfreeze": None, "label_smoothing": 0.0, "class_weights": "none",
+    "mixup": None, "cutmix": None, "erasing": None,
+}  # fmt: skip
+
+
+def of_reconstruction(config: "TrainConfig") -> Iterator[tuple[set[str], str]]:
+    noise = config.noise or "none"
+    if config.task == "classification":
+        for name, usual in AUTOENCODERS.items():
+            if getattr(config, name) != usual:
+                yield {"task", name}, f"{name} is for autoencoders: use task reconstruction"
+        if noise != "none" and not noise.startswith("gaussian"):
+            yield {"task", "noise"}, f"noise {noise} is for autoencoders; gaussian:N goes with classification"
+        if config.loss in ("squared", "absolute", "ssim"):
+            yield {"task", "loss"}, f"loss {config.loss} compares pictures: use task reconstruction"
+    if config.task == "reconstruction":
+        for name, usual in CLASSES.items():
+            if getattr(config, name) not in (usual, 0.0 if usual is None else usual):
+                yield {"task", name}, f"{name} is for classification, and task is reconstruction"
+        if config.loss == "margin":
+            yield {"task", "loss"}, "the margin loss compares classes, and task is reconstruction"
+        if config.regime not in ("auto", "scratch"):
+            yield {"task", "regime"}, f"regime {config.regime} is for classification: an autoencoder learns as a whole"
+        if config.folds or config.repeats:
+            yield {"task", "folds", "repeats"}, "folds and repeats compare classifiers: leave them out"
+        if config.shard:
+            yield {"task", "shard"}, "an autoencoder is not divided between processes: leave shard out"

@@ -45,6 +45,11 @@ class Augment:
     mixup: float = 0.0
     cutmix: float = 0.0
 
+    @property
+    def changes_colour(self) -> bool:
+        """Whether values change that crops and flips only move."""
+        return bool(self.rotation or self.colour or self.noise)
+
 
 def flip(pixels: Tensor, rows: Rows, seed: int, epoch: int) -> Tensor:
     """uint8 (B, C, S, S) in channels_last memory: every second picture mirrored left and right, in place."""
@@ -64,19 +69,19 @@ def to_float(
     dtype: torch.dtype, memory_format: torch.memory_format,
 ) -> Tensor:  # fmt: skip
     """uint8 (B, C, S, S) -> changed and normalised float (B, C, S, S), everything but the mixing."""
-    if not (augment.rotation or augment.colour or augment.noise):
+    if not augment.changes_colour:
         images = normalise(pixels, preprocessing, dtype=dtype, memory_format=memory_format)
     else:
         images = torch.empty(pixels.shape, dtype=dtype, device=pixels.device, memory_format=memory_format)
         for part in parts(pixels):
-            values = _changed(pixels[part], rows[part], seed, epoch, augment)
+            values = changed(pixels[part], rows[part], seed, epoch, augment)
             normalise_into(images[part], values, preprocessing)
     if augment.erasing:
         images.masked_fill_(rectangles(images, seeding.uniform(seed, epoch, rows, "erasing", 5), augment.erasing), 0)
     return images
 
 
-def _changed(pixels: Tensor, rows: Rows, seed: int, epoch: int, augment: Augment) -> Tensor:
+def changed(pixels: Tensor, rows: Rows, seed: int, epoch: int, augment: Augment) -> Tensor:
     """uint8 (B, C, S, S) -> float (B, C, S, S), still on the 0..255 scale."""
     values = pixels.contiguous().to(torch.float32)
     if augment.rotation:

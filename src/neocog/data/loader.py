@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neocog.core import seeding
+from neocog.core.noise import Noise
 from neocog.core.spec import Preprocessing
 from neocog.data import crops
-from neocog.data.augment import Augment, flip, to_float
+from neocog.data.augment import Augment, changed, flip, to_float
+from neocog.data.corruption import corrupt
 from neocog.data.dataset import Dataset
 from neocog.data.mixing import mix
 from neocog.data.plan import Plan
@@ -27,7 +29,8 @@ from neocog.data.threads import cores, ordered_map
 @dataclass
 class Batch:
     """`images`: (B, C, S, S) normalised float on the device. `targets`: (B,) int64 class numbers on the device, or
-    (B, K) float class shares after MixUp or CutMix. `indices`: (B,) int64 rows of the data set, on the CPU."""
+    (B, K) float class shares after MixUp or CutMix; of a loader with `noise`, (B, C, S, S) float, the pictures as they
+    were, in 0..1. `indices`: (B,) int64 rows of the data set, on the CPU."""
 
     images: Tensor
     targets: Tensor
@@ -56,8 +59,10 @@ class Loader:
         num_classes: int | None = None,
         rank: int = 0,
         world_size: int = 1,
+        noise: Noise | None = None,
     ) -> None:
-        """`ahead`: batches that are computed before they are asked for. `num_classes`: the width of mixed targets
+        """`ahead`: batches that are computed before they are asked for. `noise`: what is done to the pictures, which
+        then are their own targets; Noise() leaves them as they are. `num_classes`: the width of mixed targets
         (default: the data set's classes). `rank`, `world_size`: see `Plan`."""
         self.dataset, self.rows = dataset, np.asarray(rows, np.int64)
         self.plan = Plan(len(self.rows), batch_size, seed, shuffle, drop_last, rank, world_size)
@@ -68,6 +73,7 @@ class Loader:
         self.threads = threads or cores()
         self.ahead = max(ahead, self.threads)
         self.num_classes = num_classes or len(dataset.classes)
+        self.noise = noise
         self._labels = torch.from_numpy(dataset.labels)
         self._resident = self._views_in_memory()
         self._padded = self._padded_in_memory()
@@ -148,8 +154,10 @@ class Loader:
     def _finish(self, epoch: int, rows: NDArray[np.int64], pixels: Tensor) -> Batch:
         """8 bits -> float on the device, with the changes that are done batch by batch."""
         indices = torch.from_numpy(rows)
-        targets = self._labels[indices].to(self.device, non_blocking=True)
         pixels = pixels.to(self.device, non_blocking=True)
+        if self.noise is not None:
+            return self._pair(epoch, rows, pixels, self.noise)
+        targets = self._labels[indices].to(self.device, non_blocking=True)
         if self.augment is None:
             images = normalise(pixels, self.preprocessing, dtype=self.dtype, memory_format=self.memory_format)
             return Batch(images, targets, indices)
@@ -163,3 +171,13 @@ class Loader:
                 mixup=self.augment.mixup, cutmix=self.augment.cutmix, num_classes=self.num_classes,
             )  # fmt: skip
         return Batch(images, targets, indices)
+
+    def _pair(self, epoch: int, rows: NDArray[np.int64], pixels: Tensor, noise: Noise) -> Batch:
+        """The pictures made worse, and the pictures."""
+        if self.augment is not None and self.augment.changes_colour:
+            values = changed(pixels, rows, self.seed, epoch, self.augment)
+        else:
+            values = pixels.to(torch.float32, memory_format=self.memory_format)
+        worse = corrupt(values, rows, self.seed, epoch, noise)
+        images = normalise(worse, self.preprocessing, dtype=self.dtype, memory_format=self.memory_format)
+        return Batch(images, values / 255, torch.from_numpy(rows))

@@ -7,6 +7,7 @@ is binomial: drawing that number directly is the same bootstrap, without the pic
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 def bootstrap_interval(
@@ -30,3 +31,9 @@ def bootstrap_interval(
     counts = np.random.default_rng(seed).binomial(n, correct / n, size=resamples)
     low, high = np.quantile(counts / n, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """(low, high) of the mean of (N,) numbers, 95 %: 1.96 standard errors either way."""
+    error = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    return float(values.mean()) - error, float(values.mean()) + error

@@ -63,6 +63,9 @@ class Classification:
         truth = targets if targets.ndim == 1 else targets.argmax(1)
         return outputs.argmax(1) == truth
 
+    def schedule(self, progress: float) -> None:
+        """Nothing changes."""
+
 
 def margin_loss(lengths: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """(B, K) lengths in 0..1, (B,) class numbers or (B, K) class shares, (K,) weights -> scalar.

@@ -65,8 +65,9 @@ class Progress:
     seconds: float = 0.0  # spent training, over all sittings
     spent: float = 0.0  # of a time budget, over all sittings, from the first look at the pictures
     loss_sum: float = 0.0  # of this epoch so far, over pictures
-    correct: float = 0.0
+    correct: float | None = 0.0  # None: nothing is right or wrong
     seen: int = 0
+    parts: dict[str, float] = field(default_factory=dict)  # of the loss, summed as it is
     best_epoch: int = -1
     best_file: str | None = None  # of its weights
     best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, then minus the loss

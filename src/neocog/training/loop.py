@@ -42,9 +42,9 @@ CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
 
 
 class Trainer:
-    """`validate(network)` returns {"loss": nats, "accuracy": share} on the validation pictures, or None
-    where there are none. Everything written lies inside `folder`. `identity`: what a checkpoint must have been made
-    with to be continued. `names`: of the pictures by row, for messages."""
+    """`validate(network)` returns {"loss": ..., "accuracy": share} and more on the validation pictures, the accuracy
+    only where the task has one, or None where there are none. Everything written lies inside `folder`. `identity`: what
+    a checkpoint must have been made with to be continued. `names`: of the pictures by row, for messages."""
 
     def __init__(
         self, network: nn.Module, task: Task, loader: Loader, regime: Regime, recipe: Recipe, *,
@@ -107,8 +107,11 @@ class Trainer:
         progress = self.progress
         self.events.emit("epoch_started", epoch=progress.epoch, epochs=math.ceil(self.epochs))
         self.regime.enter(self.network, progress.epoch)
+        # Where the epoch began, also for a run that was stopped in its middle.
+        over = (progress.done - progress.batch) / progress.planned
+        self.task.schedule(over)
         if isinstance(self.network, Network):
-            self.network.schedule(progress.done / progress.planned)
+            self.network.schedule(over)
         last_save = started = time.monotonic()
         if self.budget is not None:
             self.budget.begin(progress.done)
@@ -118,7 +121,7 @@ class Trainer:
             now = time.monotonic()
             self.events.emit(
                 "step_ended", epoch=progress.epoch, batch=progress.batch, batches=len(self.loader), loss=words.loss,
-                mean_loss=progress.loss_sum / progress.seen, accuracy=progress.correct / progress.seen,
+                mean_loss=progress.loss_sum / progress.seen, accuracy=self._accuracy(),
                 rate=(progress.seen - first_seen) / (now - started), lr=progress.lr,
             )  # fmt: skip
             if progress.batch % self.recipe.accumulate and progress.batch < len(self.loader):
@@ -143,8 +146,8 @@ class Trainer:
         torch.manual_seed(one_seed(recipe.seed, progress.epoch, progress.batch, purpose))
         with self.autocast():
             step = self.task.step(self._network(), batch, torch.default_generator)
-        correct = self.task.correct(step.outputs.detach(), batch.targets).sum()
-        words = self._exchange(batch, step, float(correct), save)
+        correct = self.task.correct(step.outputs.detach(), batch.targets)
+        words = self._exchange(batch, step, None if correct is None else float(correct.sum()), save)
         if not math.isfinite(words.loss):
             self._diverged(f"the loss became {words.loss}", batch)
         loss = step.loss if world.size == 1 else step.loss * words.share
@@ -159,14 +162,21 @@ class Trainer:
         if last:
             self._move(batch)
         progress.loss_sum += words.loss * words.pictures
-        progress.correct += words.correct
+        progress.correct = None if words.correct is None else (progress.correct or 0.0) + words.correct
         progress.seen += words.pictures
+        for name, value in words.parts.items():
+            progress.parts[name] = progress.parts.get(name, 0.0) + value * words.pictures
         progress.batch, progress.done = progress.batch + 1, progress.done + 1
         if words.plan:
             progress.planned = words.plan
         return words
 
-    def _exchange(self, batch: Batch, step: Step, correct: float, save: bool) -> "Words":
+    def _accuracy(self) -> float | None:
+        """Of this epoch so far."""
+        progress = self.progress
+        return None if progress.correct is None else progress.correct / progress.seen
+
+    def _exchange(self, batch: Batch, step: Step, correct: float | None, save: bool) -> "Words":
         """What all processes must know of this step; the plan and the time to save are the first one's."""
         plan = 0
         if self.budget is not None and self.world.first:
@@ -174,15 +184,18 @@ class Trainer:
             if self.budget.is_due():
                 plan = self.budget.plan(self.progress.done)
         weight = self.task.weight(batch)
-        own = [step.loss.item(), weight, correct, len(batch.indices), self._stop_signal, plan, save]
+        parts = [value.item() for value in step.parts.values()]
+        own = [weight, correct or 0.0, len(batch.indices), self._stop_signal, plan, save, step.loss.item(), *parts]
         said = self.world.gather([float(value) for value in own])
-        _, _, _, _, _, plan, save = said[0]  # type: ignore[assignment]
-        total = sum(one[1] for one in said)
-        loss = said[0][0] if len(said) == 1 else sum(one[0] * one[1] for one in said) / total
+        plan, save = said[0][4:6]  # type: ignore[assignment]
+        total = sum(one[0] for one in said)
+        loss, *parts = said[0][6:]
+        if len(said) > 1:
+            loss, *parts = (sum(one[i] * one[0] for one in said) / total for i in range(6, len(own)))
         return Words(
-            loss, correct=sum(one[2] for one in said), pictures=int(sum(one[3] for one in said)),
-            signal=int(max(one[4] for one in said)), plan=int(plan), save=bool(save),
-            share=weight * len(said) / total,
+            loss, correct=None if correct is None else sum(one[1] for one in said),
+            pictures=int(sum(one[2] for one in said)), signal=int(max(one[3] for one in said)), plan=int(plan),
+            save=bool(save), share=weight * len(said) / total, parts=dict(zip(step.parts, parts, strict=True)),
         )  # fmt: skip
 
     def _network(self) -> nn.Module:
@@ -226,7 +239,9 @@ class Trainer:
         progress = self.progress
         row: dict[str, Any] = {
             "epoch": progress.epoch + 1, "steps": progress.steps, "lr": progress.lr,
-            "train_loss": progress.loss_sum / progress.seen, "train_accuracy": progress.correct / progress.seen,
+            "train_loss": progress.loss_sum / progress.seen,
+            **({} if progress.correct is None else {"train_accuracy": progress.correct / progress.seen}),
+            **{f"train_{name}": value / progress.seen for name, value in progress.parts.items()},
             "images_per_second": rate,
             # "lr" is that of the schedule, these are what it came to for each part.
             "rates": self._rates(progress.lr, progress.done / len(self.loader)),
@@ -248,6 +263,7 @@ class Trainer:
         progress.history.append(row)
         progress.epoch, progress.batch = progress.epoch + 1, 0
         progress.loss_sum = progress.correct = 0.0
+        progress.parts = {}
         progress.seen = 0
         progress.seconds += time.monotonic() - since
         row["seconds"] = progress.seconds
@@ -274,9 +290,10 @@ class Trainer:
             self.network.load_state_dict(own)
 
     def _compare(self, found: dict[str, float], weights: dict[str, Tensor]) -> None:
-        """Best weights by accuracy, ties by loss; patience and plateau by loss, which moves more finely."""
+        """Best weights by accuracy, where there is one, ties by loss; patience and plateau by loss, which moves more
+        finely."""
         progress = self.progress
-        score = (found["accuracy"], -found["loss"])
+        score = (found.get("accuracy", 0.0), -found["loss"])
         if score > tuple(progress.best_score):
             entire = {name: whole(value) for name, value in weights.items()}
             progress.best_score, progress.best_epoch = score, progress.epoch
@@ -358,9 +375,10 @@ class Words(NamedTuple):
     `signal`: of a request to stop, 0 without one; `plan`: a new length of the run in batches, 0 without one."""
 
     loss: float
-    correct: float
+    correct: float | None
     pictures: int
     share: float
     signal: int
     plan: int
     save: bool
+    parts: dict[str, float]
