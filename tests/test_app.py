@@ -100,7 +100,7 @@ def test_csv_data_and_other_data(shapes: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("more", [
     {"optimizer": "sgd", "schedule": "one_cycle", "ema": 0.9, "label_smoothing": 0.1},
     {"mixup": 0.2, "cutmix": 1.0, "class_weights": "balanced", "clip_norm": 1.0, "accumulate": 2},
-    {"augment": "photo", "rotation": 20.0, "noise": 0.05, "erasing": 0.5, "l1": 1e-5, "patience": 2},
+    {"augment": "photo", "rotation": 20.0, "noise": "gaussian:0.05", "erasing": 0.5, "l1": 1e-5, "patience": 2},
     {"optimizer": "rmsprop", "lr": 0.002, "schedule": "plateau", "init": "he_normal", "image_size": 24},
     {"optimizer": "adam", "schedule": "step", "channels": "grey", "precision": "bf16"},
     {"model": "resnet18", "epochs": 1, "image_size": 32, "dropout": 0.3, "layout": "contiguous"},

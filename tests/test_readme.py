@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 pixels = draw.integers(0, 90, (64, 64, 3), np.uint8)
                 pixels[..., channel] += 120
                 Image.fromarray(pixels).save(folder / parent / name / f"{i}.png")
+    shutil.copytree(folder / "pictures", folder / "few")
     (folder / "new_pictures").mkdir()
-    for target in ("new.jpg", "new_pictures/one.jpg"):
+    for target in ("noisy.png", "a.png", "b.png", "new.jpg", "new_pictures/one.jpg"):
         Image.new("RGB", (70, 50), "red").save(folder / target)
     return folder
 

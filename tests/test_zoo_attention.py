@@ -19,6 +19,7 @@ from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError, UsageError
 from neocog.core.registry import lookup
+from neocog.core.spec import Preprocessing
 from neocog.costs.count import count
 from neocog.evaluate import probabilities_of
 from neocog.layers.attention import MultiHeadAttention
@@ -453,7 +454,7 @@ def test_the_loss_follows_the_scores() -> None:
     chosen = auto.model_copy(update={"loss": "cross_entropy"})
     assert choose_loss(chosen, caps).loss == "cross_entropy"
     for network, expected in ((caps, "margin"), (lenet, "cross_entropy")):
-        task = make_task(choose_loss(auto, network), None, torch.device("cpu"))  # type: ignore[arg-type]  # no weights
+        task = make_task(choose_loss(auto, network), None, Preprocessing(), torch.device("cpu"))  # type: ignore[arg-type]
         assert task.kind == expected
     with pytest.raises(UsageError, match="asks for lengths"):
         choose_loss(auto.model_copy(update={"loss": "margin"}), lenet)

@@ -170,7 +170,7 @@ def seconds_of_full(config: TrainConfig, source: Embedder, loaded: Loaded) -> fl
     few = min(FEW_AT_ONCE, pictures)
     trying = config.model_copy(update={"regime": "full", "batch_size": few})
     loader = training_loader(trying, source.dataset, source.preprocessing, source.machine, World())
-    task = make_task(trying, source.dataset, source.machine.device)
+    task = make_task(trying, source.dataset, source.preprocessing, source.machine.device)
     regime = settings.make_regime(trying)
     seconds = seconds_per_batch(
         loaded.network, task, loader, regime, LATE, bf16=source.machine.bf16, most=STEPS

@@ -163,6 +163,11 @@ def candidates(
     unknown = [regime for _, regime in pairs if regime not in REGIMES]
     if unknown:
         raise UsageError(f"there is no regime called {unknown[0]!r}", f"use {', '.join(REGIMES)}")
+    if given.get("task") != "classification":
+        for entry, _ in pairs:
+            if entry.spec.task == "reconstruction":
+                cause = f"{entry.spec.name} is an autoencoder, and a comparison is one of classifiers"
+                raise UsageError(cause, f"leave it out, or train it: `neocog train {data} --model {entry.spec.name}`")
     weights = given.get("weights")
     shared = {name: value for name, value in given.items() if name not in ("weights", "model", "regime")}
     alone = weights is not None and (Path(weights).is_file() or bundle_in(weights) is not None)

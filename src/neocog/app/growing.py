@@ -47,7 +47,8 @@ def grow_run(
     the networks that would; ModelFileError for a damaged run.
     """
     source, entry = _model_of(Path(folder)), lookup(model)
-    if read_card(source).head is not None:
+    card = read_card(source)
+    if card.head is not None or card.task != "classification":
         raise UsageError(f"{folder} has another head than a classifier", "grow the classifier that it came from")
     target = _free_folder(out, entry.spec.name, Path(folder))
     with torch.random.fork_rng():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neocog.app import selecting, settings
+from neocog.app import reconstructing, selecting, settings
 from neocog.app.announcing import describe_data, describe_length, describe_network, duration
 from neocog.app.building import (
     build_network,
@@ -28,6 +28,7 @@ from neocog.app.processes import threads_of
 from neocog.app.session import Session
 from neocog.app.zoo import Loaded, preprocessing_of
 from neocog.core.config import TrainConfig, seconds, validate
+from neocog.core.contracts import Task
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
 from neocog.core.head import CLOSED
@@ -36,7 +37,6 @@ from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset, open_dataset
 from neocog.data.decode import DecodeOptions
 from neocog.data.folds import divide
-from neocog.tasks.classification import Classification
 from neocog.training.budget import Budget, Pace
 from neocog.training.loop import Trainer
 from neocog.training.rates import find_rate
@@ -84,7 +84,7 @@ class Preparation:
     preprocessing: Preprocessing
 
     def __init__(self, config: TrainConfig, events: Events, world: World, began: float) -> None:
-        self.config = config.model_copy(update={"threads": threads_of(config.threads, world)})
+        self.config = choose_task(config).model_copy(update={"threads": threads_of(config.threads, world)})
         self.events, self.world, self.began = events, world, began
         self.said = events if world.first else Events()  # of several processes the first one speaks
         self.machine = choose_machine(config)
@@ -127,10 +127,13 @@ class Preparation:
         config = settings.decide(config, data.channels, size, len(data.rows("train")))
         self.loaded = build_network(config, data, size)
         self.config = choose_loss(config, self.loaded.network)
+        reconstructing.refuse_several(self.config, self.world)
         self.machine.place(self.loaded.network)
-        self.preprocessing = choose_preprocessing(own, resize, size, data)
+        self.preprocessing = choose_preprocessing(own, resize, size, data, config.task)
         self.tell(describe_data(data))
         self.report = REPORT_SECONDS + CELL_SECONDS * len(data) * len(data.classes)
+        if config.task == "reconstruction":
+            self.report += reconstructing.BASELINE_SECONDS
         if config.time is not None:
             rows = np.concatenate([data.rows("val"), data.rows("test")])
             kept = evaluation_loader(data, rows, self.preprocessing, self.machine, self.config.threads, self.world)
@@ -151,9 +154,13 @@ class Preparation:
         self.config = settings.settle(self.config, len(data.rows("train")))
         # Now, because it may soon be divided between processes.
         self.tell(describe_network(self.config, self.loaded, self.preprocessing, self.machine, self.world))
+        if self.config.task == "reconstruction":
+            self.tell(reconstructing.describe(self.loaded, self.preprocessing))
 
     def make_learner(self) -> Learner:
         parts = self.config, self.dataset, self.loaded, self.preprocessing, self.machine, self.world
+        if self.config.task == "reconstruction":
+            return reconstructing.learner(*parts, self.each)
         if self.config.regime != "features":
             return from_pictures(*parts, self.each)
         learner = from_embeddings(*parts, self.said, self.left())
@@ -173,7 +180,7 @@ class Preparation:
 
     def make_trainer(self, learner: Learner, folder: Path, resumed: bool) -> Trainer:
         config, batches = self.config, len(learner.loader)
-        task = make_task(config, self.dataset, self.machine.device)
+        task = make_task(config, self.dataset, self.preprocessing, self.machine.device)
         pace, budget = measure(learner, task, config), None
         if config.time is not None:
             # The steps of a head say nothing about how fast the whole network will be in the end.
@@ -201,6 +208,17 @@ class Preparation:
         return trainer
 
 
+def choose_task(config: TrainConfig) -> TrainConfig:
+    """The settings with the task that the network is for where it is `auto`. UsageError where it cannot do the one
+    asked for, or other settings do not go with it."""
+    own = "classification" if config.model == selecting.AUTO else lookup(config.model).spec.task
+    if config.task == "reconstruction" and own != "reconstruction":
+        encoder = "" if config.model == selecting.AUTO else f" --knob encoder={config.model}"
+        raise UsageError(f"{config.model} is no autoencoder", f"use --model conv_ae{encoder}")
+    chosen = config.model_copy(update={"task": own if config.task == "auto" else config.task})
+    return validate(chosen.model_dump(exclude_none=True), f"task {chosen.task}")
+
+
 def look_for_rate(trainer: Trainer, pace: Pace, budget: Budget | None) -> tuple[float, dict[str, Any], str]:
     """(the rate to train with, what was found, why): the usual one where none stands out, or the time is short."""
     usual = trainer.recipe.lr
@@ -213,7 +231,7 @@ def look_for_rate(trainer: Trainer, pace: Pace, budget: Budget | None) -> tuple[
     return found.suggestion, asdict(found), found.why
 
 
-def measure(learner: Learner, task: Classification, config: TrainConfig) -> Pace:
+def measure(learner: Learner, task: Task, config: TrainConfig) -> Pace:
     """Seconds of a batch at the start, and of one in which everything learns that will."""
 
     def seconds_in(epoch: int) -> float:

@@ -81,8 +81,14 @@ class Record:
     def is_whole(self, folder: Path) -> bool:
         """What the run left is as it was left; else it can be written again from the checkpoint."""
         weights = folder / "model" / "model.safetensors"
-        rest = (folder / name for name in ("model/model.json", "predictions.csv", "report.html"))
-        return all(path.is_file() for path in rest) and weights.is_file() and sha256_of(weights) == self.weights
+        results = any((folder / name).is_file() for name in ("predictions.csv", "reconstructions.csv"))
+        rest = (folder / name for name in ("model/model.json", "report.html"))
+        return (
+            results
+            and all(path.is_file() for path in rest)
+            and weights.is_file()
+            and sha256_of(weights) == self.weights
+        )
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, allow_nan=False) + "\n"

@@ -19,6 +19,7 @@ from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
 from neocog.app.records import Record
 from neocog.app.selecting import Candidate
+from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.files import write_atomic
@@ -59,15 +60,24 @@ FEATURES = {
 }
 
 
-def write_report(session: "Session", record: Record) -> None:
+def write_report(
+    session: "Session", record: Record, reconstruction: report.ReconstructionFacts | None = None
+) -> None:  # fmt: skip
     """`report.html` in the run's folder."""
-    write_atomic(session.folder / "report.html", report.render(make_report(session, record)))
+    write_atomic(session.folder / "report.html", report.render(make_report(session, record, reconstruction)))
 
 
-def make_report(session: "Session", record: Record) -> report.Report:
+def make_report(
+    session: "Session", record: Record, reconstruction: report.ReconstructionFacts | None = None
+) -> report.Report:  # fmt: skip
+    """`reconstruction`: what an autoencoder's page shows in the place of a classifier's predictions."""
     config, progress = session.config, session.trainer.progress
-    predictions = Predictions.read(session.folder / "predictions.csv")
-    split = "test" if "test" in predictions.split else "val"
+    judged, warnings = None, session.dataset.warnings
+    if reconstruction is None:
+        predictions = Predictions.read(session.folder / "predictions.csv")
+        split = "test" if "test" in predictions.split else "val"
+        judged = evaluation(session, predictions.of(split), split)
+        warnings = [*warnings, *describe_answers(predictions)]
     history = [json.loads(line) for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
     return report.Report(
         model=lookup(config.model).spec.name,
@@ -75,13 +85,14 @@ def make_report(session: "Session", record: Record) -> report.Report:
         data_name=session.dataset.name,
         done=done_by(session),
         created=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        warnings=(*session.dataset.warnings, *describe_answers(predictions)),
+        warnings=tuple(warnings),
         data=data_facts(session),
         samples=samples(session),
         network=network_facts(session),
         history=() if config.head in CLOSED else tuple(epoch_of(row) for row in history),
         kept_epoch=progress.best_epoch + 1 if progress.best_epoch >= 0 else None,
-        evaluation=evaluation(session, predictions.of(split), split),
+        evaluation=judged,
+        reconstruction=reconstruction,
         training=training_facts(session, history, record),
         choices=choices_of(session),
         settings=settings_of(config),
@@ -92,12 +103,22 @@ def make_report(session: "Session", record: Record) -> report.Report:
 def done_by(session: "Session") -> str:
     """What was learned, in one sentence."""
     config, trainer = session.config, session.trainer
+    if config.task == "reconstruction":
+        noise = "" if config.noise in (None, "none") else f", from pictures made worse ({config.noise}),"
+        return f"It learned to give back these pictures{noise} through a code of {code_of(session)}."
     later = config.regime in ("partial", "full", "gradual")
     if later and trainer.progress.done <= config.head_epochs * len(trainer.loader):
         return "Only the new classifier was learned: the run ended before the rest of the network began to."
     if config.regime == "features":
         return FEATURES[config.head].format(views=f"{config.views} augmented views of each" if config.views else "the")
     return REGIMES[config.regime].format(stages=config.unfreeze)
+
+
+def code_of(session: "Session") -> str:
+    """ "32 numbers", "16 x 7 x 7 numbers"."""
+    network = session.loaded.network
+    assert isinstance(network, Autoencoder)
+    return f"{' x '.join(str(n) for n in network.code_shape)} numbers"
 
 
 def choices_of(session: "Session") -> report.Choices | None:
@@ -266,9 +287,15 @@ def settings_of(config: TrainConfig) -> tuple[report.Setting, ...]:
 def epoch_of(row: dict[str, Any]) -> report.Epoch:
     rates = list(row.get("rates", {"all": row["lr"]}).values())
     return report.Epoch(
-        row["epoch"], row["train_loss"], row.get("val_loss"), row["train_accuracy"], row.get("val_accuracy"), rates[0],
-        rates[-1] if len(rates) > 1 else None,
+        row["epoch"], row["train_loss"], row.get("val_loss"), row.get("train_accuracy"), row.get("val_accuracy"),
+        rates[0], rates[-1] if len(rates) > 1 else None, row.get("val_psnr"), parts_of(row),
     )  # fmt: skip
+
+
+def parts_of(row: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    """The parts of the training loss."""
+    names = (key.removeprefix("train_") for key in row if key.startswith("train_"))
+    return tuple((name, row[f"train_{name}"]) for name in names if name not in ("loss", "accuracy"))
 
 
 def samples(session: "Session") -> tuple[report.Picture, ...]:

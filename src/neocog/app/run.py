@@ -19,8 +19,10 @@ from neocog.data.decode import DecodeOptions
 from neocog.data.preprocess import normalise
 from neocog.data.stream import find_pictures, stream
 from neocog.evaluate import Predictions, evaluating, probabilities_of, summarise
+from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 from neocog.export.bundle import ModelCard, read_card
 
+RECONSTRUCTIONS = "reconstructions.csv"
 FOLDS = "folds.json"  # lies in a folder of several runs
 
 
@@ -70,19 +72,45 @@ class Run:
         return self.folder / "report.html"
 
     def predictions(self, split: str = "test") -> Predictions:
-        """What the run said about the pictures kept from training: `split` is "val" or "test"."""
-        found = Predictions.read(self.folder / "predictions.csv").of(split)
+        """What the run said about the pictures kept from training: `split` is "val" or "test". UsageError where it is
+        an autoencoder's."""
+        path = self.folder / "predictions.csv"
+        if not path.is_file():
+            self.must_be("classification", "classifies nothing")
+        found = Predictions.read(path).of(split)
         if not found.files:
             raise DataError(f"{self.folder}/predictions.csv has no {split} pictures", "ask for val or test")
         return found
 
     def has(self, split: str) -> bool:
         """Whether the run kept pictures of this set from training."""
+        if self.card.task == "reconstruction":
+            return split in Reconstructions.read(self.folder / RECONSTRUCTIONS).split
         return split in Predictions.read(self.folder / "predictions.csv").split
 
     def metrics(self, split: str = "test") -> dict[str, Any]:
-        """Every reported number (`neocog.evaluate.summarise`), recomputed from predictions.csv."""
+        """Every reported number (`neocog.evaluate.summarise`), recomputed from predictions.csv; of an autoencoder
+        (`neocog.evaluate.reconstructions`) from reconstructions.csv."""
+        if self.card.task == "reconstruction":
+            return summarise_reconstructions(self.reconstructions(split))
         return summarise(self.predictions(split))
+
+    def reconstructions(self, split: str = "test") -> Reconstructions:
+        """How well an autoencoder gave back the pictures kept from training. UsageError where it is a classifier's."""
+        self.must_be("reconstruction", "gives no picture back")
+        found = Reconstructions.read(self.folder / RECONSTRUCTIONS).of(split)
+        if not found.files:
+            raise DataError(f"{self.folder}/{RECONSTRUCTIONS} has no {split} pictures", "ask for val or test")
+        return found
+
+    def must_be(self, task: str, cannot: str) -> None:
+        if self.card.task == task:
+            return
+        if task == "classification":
+            hint = f"`neocog train DATA --model {self.card.model} --task classification --weights {self.folder}` would"
+            raise UsageError(f"{self.folder} is the run of an autoencoder, {self.card.model}, which {cannot}", hint)
+        hint = "give the run of an autoencoder, such as `neocog train DATA --model conv_ae` makes"
+        raise UsageError(f"{self.folder} is the run of a classifier, {self.card.model}, which {cannot}", hint)
 
     def network(self) -> Network:
         """The trained network, in eval mode, on the CPU. ModelFileError where the weights file is damaged."""
@@ -91,6 +119,7 @@ class Run:
     def predict(self, files: Iterable[str | Path], *, batch_size: int = 32, threads: int = 0) -> Iterator[Prediction]:
         """One `Prediction` per picture, as they come: memory does not grow with the number of files. `files` are
         pictures, or folders that are searched for pictures. Within a batch, unreadable files come first."""
+        self.must_be("classification", "classifies nothing")
         machine = choose_machine(self.config)
         network = self.network()
         machine.place(network)

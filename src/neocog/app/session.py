@@ -1,5 +1,6 @@
 """One run, decided and built, then carried out: train, evaluate, keep, report."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 import neocog
-from neocog.app import records
+from neocog.app import reconstructing, records
 from neocog.app.announcing import describe_answers, rounded, size
 from neocog.app.building import build_network, evaluation_loader
 from neocog.app.costing import StepMemory
@@ -66,25 +67,34 @@ class Session:
         best = self.trainer.fit()
         learner = self.trainer.network  # the network, or the head that is a part of it
         learner.load_state_dict({name: like(best[name], value) for name, value in learner.state_dict().items()})
+        if self.config.task == "reconstruction":
+            outcome = reconstructing.evaluate(self)
+            self.world.alone(lambda: self.keep(record, best, lambda: reconstructing.keep(self, record, outcome)))
+            return
         predictions = self.evaluate(self.loaded.network)
-        self.world.alone(lambda: self.keep(record, best, predictions))
+        self.world.alone(lambda: self.keep(record, best, lambda: self.keep_predictions(record, predictions)))
 
-    def keep(self, record: records.Record, best: dict[str, torch.Tensor], predictions: Predictions) -> None:
-        """Writes what the run is remembered by."""
+    def keep(
+        self, record: records.Record, best: dict[str, torch.Tensor], results: Callable[[], None]
+    ) -> None:  # fmt: skip
+        """Writes what the run is remembered by; `results` writes what came out, and the report."""
         if self.config.shard and self.world.size > 1:
             undivided = build_network(self.config, self.dataset, self.preprocessing.size)
             undivided.network.load_state_dict(best)
             self.machine.place(undivided.network)
             self.loaded = undivided
-        predictions.write(self.folder / "predictions.csv")
         write_bundle(self.folder / "model", self.loaded.network.state_dict(), self.card())
         record.weights = sha256_of(self.folder / "model" / "model.safetensors")
+        results()
+        record.get_up("finished", 0)  # last: what is not finished can be resumed
+        record.write(self.folder)
+
+    def keep_predictions(self, record: records.Record, predictions: Predictions) -> None:
+        predictions.write(self.folder / "predictions.csv")
         record.results = {name: summarise(predictions.of(name)) for name in dict.fromkeys(predictions.split)}
         for text in describe_answers(predictions):
             self.events.emit("note", label="warning", text=text)
         write_report(self, record)
-        record.get_up("finished", 0)  # last: what is not finished can be resumed
-        record.write(self.folder)
 
     def evaluate(self, network: Network) -> Predictions:
         """Predictions on every picture that was kept from training: validation, then test."""
@@ -121,12 +131,14 @@ class Session:
         )
 
     def card(self) -> ModelCard:
+        task = self.config.task
+        assert task != "auto"
         story = {"regime": self.config.regime, "seed": self.config.seed, "data": self.dataset.name}
         return ModelCard(
-            model=lookup(self.config.model).spec.name, knobs=self.loaded.knobs, classes=self.dataset.classes,
-            in_channels=self.loaded.network.in_channels, background=self.config.background,
-            preprocessing=self.preprocessing, head=self.loaded.head, provenance=story | self.loaded.provenance,
-            written_by=neocog.__version__,
+            model=lookup(self.config.model).spec.name, task=task, knobs=self.loaded.knobs,
+            classes=self.dataset.classes, in_channels=self.loaded.network.in_channels,
+            background=self.config.background, preprocessing=self.preprocessing, head=self.loaded.head,
+            provenance=story | self.loaded.provenance, written_by=neocog.__version__,
         )  # fmt: skip
 
     def note(self, label: str, text: str) -> None:

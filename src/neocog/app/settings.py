@@ -28,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "light": {"crop": "padded", "crop_pad": 2, "crop_scale": 1.0, "flip": False, "rotation": 0.0, "colour": 0.0},
     "photo": {"crop": "resized", "crop_pad": 0, "crop_scale": 0.35, "flip": True, "rotation": 0.0, "colour": 0.2},
 }  # fmt: skip
-NEVER_BY_PRESET = {"noise": 0.0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
+NEVER_BY_PRESET = {"noise": "none", "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
 
 
 def channels(config: TrainConfig, own: Preprocessing | None) -> int | None:
@@ -66,7 +66,8 @@ def stored_side(size: int) -> int:
 def decide(config: TrainConfig, channels: int, size: int, pictures: int) -> TrainConfig:
     """The configuration with every `auto` and every preset resolved. `pictures`: for training."""
     photo = size > SMALL
-    preset = config.augment if config.augment != "auto" else ("photo" if photo else "light")
+    usual = "none" if config.task == "reconstruction" else "photo" if photo else "light"
+    preset = config.augment if config.augment != "auto" else usual
     values: dict[str, Any] = {
         "augment": preset,
         "channels": {1: "grey", 3: "rgb"}.get(channels, str(channels)),

@@ -15,12 +15,15 @@ import torch
 
 from neocog.app import folder as run_folder
 from neocog.app import folds, records
+from neocog.app.autoencoding import Opened
 from neocog.app.building import evaluation_loader
 from neocog.app.folding import quieter
-from neocog.app.machine import choose_machine, device_name
+from neocog.app.machine import Machine, choose_machine, device_name
 from neocog.app.preparing import open_data
 from neocog.app.recomputing import columns, differences, leaves, places
-from neocog.app.run import FOLDS, Run
+from neocog.app.reconstructing import reconstruct
+from neocog.app.run import FOLDS, RECONSTRUCTIONS, Run
+from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
 from neocog.core.events import Events
@@ -31,6 +34,7 @@ from neocog.data.split import read_split
 from neocog.data.threads import ordered_map
 from neocog.evaluate import Predictions, predict, summarise
 from neocog.evaluate.folds import join
+from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 from neocog.export.bundle import WEIGHTS, read_card
 from neocog.training.checkpoint import FOLDER, Checkpoints
 
@@ -94,16 +98,20 @@ def verify_run(folder: Path, events: Events) -> Iterator[Check]:
     pictures = attempt("pictures", lambda: check_pictures(folder, config, events), DATA_CHANGED)
     weights = attempt("weights", lambda: check_weights(folder, record))
     checkpoints = attempt("checkpoints", lambda: check_checkpoints(folder, config))
-    predictions = attempt("predictions", lambda: check_predictions(folder))
+    autoencoder = config.task == "reconstruction"
+    results = RECONSTRUCTIONS if autoencoder else "predictions.csv"
+    consistent = check_reconstructions if autoencoder else check_predictions
+    predictions = attempt(results.removesuffix(".csv"), lambda: consistent(folder))
     yield from (table, pictures, weights, checkpoints, predictions)
     if record is None or predictions.verdict != "ok":
-        yield Check("results", "skipped", "run.json or predictions.csv is damaged")
+        yield Check("results", "skipped", f"run.json or {results} is damaged")
     else:
-        yield attempt("results", lambda: check_results(folder, record))
+        yield attempt("results", lambda: check_results(folder, record, results))
     if record is None or any(check.verdict != "ok" for check in (table, pictures, weights, predictions)):
         yield Check("network", "skipped", "not run again: what it needs is not as it was")
     else:
-        yield attempt("network", lambda: check_network(folder, config, record, events))
+        again = check_decoder if autoencoder else check_network
+        yield attempt("network", lambda: again(folder, config, record, events))
 
 
 def attempt(name: str, check: Callable[[], Check], code: int = DAMAGED) -> Check:
@@ -226,20 +234,37 @@ def check_predictions(folder: Path) -> Check:
     )
 
 
-def check_results(folder: Path, record: records.Record) -> Check:
-    """Every number of run.json again from predictions.csv."""
-    found = Predictions.read(folder / "predictions.csv")
-    again = {name: summarise(found.of(name)) for name in dict.fromkeys(found.split)}
-    return compare("results", again, record.results, "run.json")
+def check_reconstructions(folder: Path) -> Check:
+    """The rows agree with split.csv, and codes.npy has as many."""
+    found = Reconstructions.read(folder / RECONSTRUCTIONS)
+    kept = {row.file: row for row in read_split(folder / "split.csv") if row.set in ("val", "test")}
+    rows = dict(zip(found.files, zip(found.classes, found.split, strict=True), strict=True))
+    where = {file: (row.label, row.set) for file, row in kept.items()}
+    wrong = sorted(file for file in where.keys() | rows.keys() if where.get(file) != rows.get(file))
+    codes = Opened.of(folder).codes
+    if len(codes) != len(found.files):
+        wrong.append(f"codes.npy has {len(codes):,} rows")
+    well = f"{len(found.files):,} rows, each with the class and set of split.csv and a code"
+    return verdict("reconstructions", wrong, well, f"{RECONSTRUCTIONS} contradicts split.csv in {len(wrong):,} places")
 
 
-def compare(name: str, again: Any, before: Any, where: str) -> Check:
+def check_results(folder: Path, record: records.Record, source: str) -> Check:
+    """Every number of run.json again from what the run left."""
+    again: dict[str, Any]
+    if source == RECONSTRUCTIONS:
+        back = Reconstructions.read(folder / source)
+        again = {name: summarise_reconstructions(back.of(name)) for name in dict.fromkeys(back.split)}
+    else:
+        found = Predictions.read(folder / source)
+        again = {name: summarise(found.of(name)) for name in dict.fromkeys(found.split)}
+    return compare("results", again, record.results, "run.json", source)
+
+
+def compare(name: str, again: Any, before: Any, where: str, source: str = "predictions.csv") -> Check:
     wrong = list(differences(json.loads(json.dumps(again)), before))
     number = sum(1 for _ in leaves(before))
-    well = f"all {number:,} numbers of {where} follow from predictions.csv"
-    return verdict(
-        name, wrong, well, f"of {number:,} numbers of {where} {len(wrong):,} do not follow from predictions.csv"
-    )
+    well = f"all {number:,} numbers of {where} follow from {source}"
+    return verdict(name, wrong, well, f"of {number:,} numbers of {where} {len(wrong):,} do not follow from {source}")
 
 
 def check_network(folder: Path, config: TrainConfig, record: records.Record, events: Events) -> Check:
@@ -254,6 +279,27 @@ def check_network(folder: Path, config: TrainConfig, record: records.Record, eve
     loader = evaluation_loader(data, rows, card.preprocessing, machine, config.threads)
     outcome = predict(network, loader.epoch(0), autocast=torch.bfloat16 if machine.bf16 else None)
     largest = float(np.abs(outcome.probabilities - before.probabilities).max())
+    return close(record, machine, largest, f"{before.probabilities.size:,} probabilities")
+
+
+def check_decoder(folder: Path, config: TrainConfig, record: records.Record, events: Events) -> Check:
+    """What the network gives back again, of every picture that was kept from training: its squared errors."""
+    run, machine = Run(folder), choose_machine(config)
+    card, before = run.card, Reconstructions.read(folder / RECONSTRUCTIONS)
+    data = open_data(config, card.preprocessing.resize, card.in_channels, quieter(events, set(), whole=False))
+    row_of = {file: row for row, file in enumerate(data.files)}
+    rows = np.array([row_of[file] for file in before.files], np.int64)
+    network = run.network()
+    assert isinstance(network, Autoencoder)
+    machine.place(network)
+    found = reconstruct(network, data, rows, card.preprocessing, machine, config).found
+    # The file has nine digits.
+    largest = float(np.abs(found.measures["mse"] - before.measures["mse"]).max())
+    return close(record, machine, largest if largest > 1e-9 else 0.0, f"{len(rows):,} squared errors")
+
+
+def close(record: records.Record, machine: Machine, largest: float, what: str) -> Check:
+    """Whether the network's answers differ by no more than the conditions let expect."""
     last = record.sittings[-1].conditions()
     now = {
         "torch": torch.__version__, "device": device_name(machine.device), "threads": torch.get_num_threads(),
@@ -263,7 +309,7 @@ def check_network(folder: Path, config: TrainConfig, record: records.Record, eve
     exact = not changed and machine.device.type == "cpu"
     allowed = 0.0 if exact else TOLERANCE_BF16 if machine.bf16 or last["bf16"] else TOLERANCE
     under = "the same conditions" if not changed else f"other conditions ({'; '.join(changed)})"
-    text = f"largest difference of {before.probabilities.size:,} probabilities {largest:.3g}, at most {allowed:g} "
+    text = f"largest difference of {what} {largest:.3g}, at most {allowed:g} "
     text += f"expected under {under}"
     return verdict("network", [] if largest <= allowed else [f"{largest:.9g}"], text, text)
 

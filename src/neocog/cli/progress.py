@@ -62,8 +62,11 @@ class Watch:
     def epoch_started(self, epoch: int, epochs: int) -> None:
         self.what = f"epoch {epoch + 1}/{epochs}"
 
-    def step_ended(self, batch: int, batches: int, mean_loss: float, accuracy: float, rate: float, **_: Any) -> None:
-        text = f"loss {mean_loss:.3f}  accuracy {accuracy:.3f}  {rate:,.0f} images/s"
+    def step_ended(
+        self, batch: int, batches: int, mean_loss: float, accuracy: float | None, rate: float, **_: Any
+    ) -> None:
+        right = "" if accuracy is None else f"  accuracy {accuracy:.3f}"
+        text = f"loss {significant(mean_loss)}{right}  {rate:,.0f} images/s"
         self.show(self.what, batch, batches, text)
 
     def epoch_ended(self, row: dict[str, Any], epochs: int, better: bool) -> None:
@@ -73,12 +76,10 @@ class Watch:
         self.seconds.append(row["seconds"])
         own = self.seconds[-1] - (self.seconds[-2] if len(self.seconds) > 1 else 0.0)
         left = self.left(epochs - row["epoch"], own)
-        validation = (
-            f"   val loss {row['val_loss']:.3f} accuracy {row['val_accuracy']:.4f}{' best' if better else '     '}"
-            if "val_loss" in row else ""
-        )  # fmt: skip
+        best = " best" if better else "     "
+        validation = f"   val {measured(row, 'val')}{best}" if "val_loss" in row else ""
         text = (
-            f"{row['epoch']:>4}/{epochs}  train loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.4f}"
+            f"{row['epoch']:>4}/{epochs}  train {measured(row, 'train')}"
             f"{validation}  {row['images_per_second']:>7,.0f} images/s  {left:,.0f} s left"
         )
         line("epoch", text)
@@ -121,3 +122,18 @@ class Watch:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+def measured(row: dict[str, Any], of: str) -> str:
+    """An epoch's loss, and its accuracy or PSNR where there is one."""
+    text = f"loss {significant(row[f'{of}_loss'])}"
+    if f"{of}_accuracy" in row:
+        text += f" accuracy {row[f'{of}_accuracy']:.4f}"
+    if f"{of}_psnr" in row:
+        text += f" PSNR {row[f'{of}_psnr']:.2f} dB"
+    return text
+
+
+def significant(loss: float) -> str:
+    """Three digits behind the point; five of what is small."""
+    return f"{loss:.3f}" if abs(loss) >= 0.0995 else f"{loss:.5f}"

@@ -35,6 +35,7 @@ PANELS = {
         "augment", "crop", "crop_pad", "crop_scale", "flip", "rotation", "colour", "noise", "erasing", "mixup",
         "cutmix",
     ),
+    "Autoencoders": ("latent", "sparse", "contractive", "beta", "annealed", "cd_steps", "persistent"),
     "The machine": ("device", "precision", "layout", "shard", "sync_batch_norm"),
 }  # fmt: skip
 
@@ -113,11 +114,25 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
     if json:
         as_json({"run": run.folder, "split": split, "report": run.report, "metrics": numbers})
         return
+    if run.card.task == "reconstruction":
+        tell_reconstructions(run, split, numbers)
+        return
     low, high = numbers["top1_interval"]
     line("result", f"{split} accuracy {numbers['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
                    f"balanced {numbers['balanced_accuracy']:.4f}, on {numbers['pictures']:,} pictures")  # fmt: skip
     line("report", str(run.report))
     line("next", f"neocog predict {run.folder} PICTURES")
+
+
+def tell_reconstructions(run: Any, split: str, numbers: dict[str, Any]) -> None:
+    low, high = numbers["psnr_interval"]
+    seen = f", of what it saw {numbers['input_psnr']:.2f} dB" if "input_psnr" in numbers else ""
+    line("result", f"{split} PSNR {numbers['psnr']:.2f} dB (95 % interval {low:.2f} to {high:.2f}){seen}, "
+                   f"squared error {numbers['mse']:.5f}, SSIM {numbers['ssim']:.3f}, "
+                   f"on {numbers['pictures']:,} pictures")  # fmt: skip
+    if "bound" in numbers:
+        line("bound", f"{numbers['bound']:.2f} nats a picture, {numbers['tighter_bound']:.2f} with importance weights")
+    line("report", str(run.report))
 
 
 def tell_folds(folds: Any, json: bool) -> None:

@@ -1,7 +1,7 @@
 """`neocog val RUN [DATA]`: the numbers of a run, computed again; `--verify`: whether all that it says is still so."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,9 @@ def val(
     if json:
         as_json(numbers)
         return
+    if "psnr" in numbers:
+        tell_reconstructions(numbers)
+        return
     low, high = numbers["top1_interval"]
     line(
         "accuracy", f"{numbers['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {numbers['pictures']:,} pictures"
@@ -54,6 +57,19 @@ def val(
     line("ECE", f"{numbers['ece']:.4f}")
     columns = ("class", "support", "precision", "recall", "f1")
     table(columns, [[row[name] for name in columns] for row in numbers["per_class"]])
+
+
+def tell_reconstructions(numbers: dict[str, Any]) -> None:
+    for name, unit in (("psnr", " dB"), ("input_psnr", " dB"), ("ssim", ""), ("mse", ""), ("bound", " nats"),
+                       ("tighter_bound", " nats")):  # fmt: skip
+        if name in numbers:
+            low, high = numbers[f"{name}_interval"]
+            text = f"{numbers[name]:.4g}{unit} (95 % interval {low:.4g} to {high:.4g})"
+            line(name.replace("_", " "), f"{text} on {numbers['pictures']:,} pictures")
+    if "anomaly_auroc" in numbers:
+        count, area = numbers["anomalies"], numbers["anomaly_auroc"]
+        line("anomalies", f"{count:,} pictures of classes that the run does not know")
+        line("AUROC", f"{area:.4f}: the squared error tells them from the others")
 
 
 def check(run: Path, json: bool) -> int:

@@ -84,6 +84,8 @@ class Epoch:
     val_accuracy: float | None = None
     learning_rate: float | None = None  # of the classifier
     first_rate: float | None = None  # of the part nearest to the input, where it is another one
+    val_psnr: float | None = None  # decibels
+    parts: tuple[tuple[str, float], ...] = ()  # of the training loss, by name
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,62 @@ class Evaluation:
     scores: Scores
     pairs: tuple[ConfusedPair, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
+
+
+@dataclass(frozen=True)
+class GivenBack:
+    """A picture and what an autoencoder made of it, each a PNG. `seen`: where what it saw had been made worse."""
+
+    file: str
+    seen: bytes | None
+    truth: bytes
+    output: bytes
+    difference: bytes
+    psnr: float  # decibels
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture that was made, and the training picture nearest to it."""
+
+    made: bytes
+    nearest: bytes
+    file: str
+
+
+@dataclass(frozen=True)
+class Path:
+    """Pictures of codes along a line, in one PNG."""
+
+    what: str
+    strip: bytes
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Codes on a plane, each with the class of its picture."""
+
+    points: tuple[tuple[float, float], ...]
+    classes: tuple[str, ...]
+    axes: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class ReconstructionFacts:
+    """How an autoencoder did on one set. `numbers`: of `neocog.evaluate.summarise_reconstructions`; `baselines`: what
+    each is, and its number. `plane`: a PNG of decoded codes of two numbers."""
+
+    split: str
+    numbers: dict[str, Any]
+    code_shape: tuple[int, ...]
+    noise: str
+    baselines: tuple[tuple[str, str], ...]
+    some: tuple[GivenBack, ...]
+    worst: tuple[GivenBack, ...]
+    scatter: Scatter
+    samples: tuple[Pair, ...] = ()
+    paths: tuple[Path, ...] = ()
+    plane: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +256,7 @@ class Report:
     history: tuple[Epoch, ...] = ()
     kept_epoch: int | None = None  # the epoch whose weights were kept
     evaluation: Evaluation | None = None
+    reconstruction: ReconstructionFacts | None = None
     training: TrainingFacts | None = None
     choices: Choices | None = None
     settings: tuple[Setting, ...] = ()

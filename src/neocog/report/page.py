@@ -16,8 +16,18 @@ from markupsafe import Markup, escape
 
 from neocog.core.errors import one_line
 from neocog.report import charts
-from neocog.report.model import Choices, ConfusedPair, Epoch, Evaluation, Picture, Report, Scores
+from neocog.report.model import (
+    Choices,
+    ConfusedPair,
+    Epoch,
+    Evaluation,
+    Picture,
+    ReconstructionFacts,
+    Report,
+    Scores,
+)
 from neocog.report.rates import curve
+from neocog.report.scatter import colours_of, scatter
 
 HEAT_ALL = 20  # classes up to which the confusion matrix is shown whole
 HEAT_PART = 12  # classes shown of a larger one
@@ -36,6 +46,7 @@ def render(report: Report) -> str:
             rates=_rates(report.choices),
             e=report.evaluation,
             result=_result(report.evaluation) if report.evaluation else None,
+            c=_reconstruction(report.reconstruction) if report.reconstruction else None,
             LONG=LONG,
         )
     )
@@ -80,6 +91,15 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
     return result
 
 
+def _reconstruction(facts: ReconstructionFacts) -> dict[str, Any]:
+    """What the template shows of an autoencoder."""
+    return vars(facts) | {
+        "set_name": {"val": "validation"}.get(facts.split, facts.split),
+        "chart": scatter(facts.scatter),
+        "legend": list(colours_of(facts.scatter.classes).items()),
+    }
+
+
 def heat(scores: Scores) -> Heat:
     """Up to HEAT_ALL classes whole; of more, HEAT_PART classes: the pairs most often taken for each other."""
     k = len(scores.classes)
@@ -118,7 +138,15 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
         ),
         ("Learning rate", charts.curves("Learning rate", rates, kept=kept)),
     ]
+    parts = [name for name, _ in history[-1].parts] if history else []
+    drawn.append(("PSNR", charts.curves("PSNR, dB", [line("validation", "val_psnr")], kept=kept)))
+    if len(parts) > 1:
+        drawn += [(f"Loss: {part}", charts.curves(part, [_part(history, part)], kept=kept)) for part in parts]
     return [(name, chart) for name, chart in drawn if chart]
+
+
+def _part(history: tuple[Epoch, ...], name: str) -> charts.Series:
+    return charts.Series("training", [(epoch.epoch, dict(epoch.parts).get(name)) for epoch in history])
 
 
 def _rates(choices: Choices | None) -> Markup:
@@ -147,6 +175,7 @@ def _environment() -> Environment:
         "field": field,
         "path": path,
         "data_uri": data_uri,
+        "png_uri": png_uri,
         "sum_counts": lambda classes: [sum(column) for column in zip(*(c.counts for c in classes), strict=True)],
     }
     environment.tests["small"] = lambda picture: picture.width <= SMALL
@@ -198,4 +227,8 @@ def path(name: str) -> Markup:
 
 
 def data_uri(picture: Picture) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture.png).decode("ascii")
+    return png_uri(picture.png)
+
+
+def png_uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

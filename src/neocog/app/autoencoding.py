@@ -1,0 +1,235 @@
+"""What a trained autoencoder is for: codes of pictures, pictures made better, pictures of codes."""
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from neocog.app.codes import Prior, fan, prior_of
+from neocog.app.machine import Machine, choose_machine
+from neocog.app.pictures import mosaic, png
+from neocog.app.run import RECONSTRUCTIONS, Run
+from neocog.core.autoencoder import Autoencoder
+from neocog.core.contracts import Network
+from neocog.core.errors import DataError, ModelFileError, UsageError
+from neocog.core.files import write_atomic
+from neocog.data.decode import DecodeOptions
+from neocog.data.preprocess import normalise
+from neocog.data.stream import find_pictures, stream
+from neocog.evaluate import evaluating
+from neocog.evaluate.reconstructions import Reconstructions
+
+CODES = "codes.npy"
+BATCH = 32
+
+
+class Seen(NamedTuple):
+    """Some pictures as a network takes them. `failures`: (file, why it could not be read)."""
+
+    files: list[Path]
+    images: Tensor  # (B, C, S, S)
+    failures: list[tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A finished run with its network on this machine's device."""
+
+    run: Run
+    network: Network
+    machine: Machine
+
+    @classmethod
+    def of(cls, folder: str | Path) -> "Opened":
+        run = Run.open(folder)
+        machine = choose_machine(run.config)
+        network = run.network()
+        machine.place(network)
+        return cls(run, network, machine)
+
+    def pictures(self, files: Iterable[str | Path]) -> Iterator[Seen]:
+        card = self.run.card
+        options = DecodeOptions(card.in_channels, card.background, self.run.config.max_pixels)
+        layout = torch.channels_last if self.machine.channels_last else torch.contiguous_format
+        for paths, pixels, failures in stream(find_pictures(files), options, card.preprocessing, BATCH):
+            images = normalise(pixels.to(self.machine.device), card.preprocessing, memory_format=layout)
+            yield Seen(paths, images, [(path, f"{bad.reason}: {bad.detail}") for path, bad in failures])
+
+    def one(self, file: str | Path) -> Tensor:
+        """(1, C, S, S) of one picture; DataError where it is none."""
+        for seen in self.pictures([file]):
+            for path, problem in seen.failures:
+                raise DataError(f"{path} could not be read, {problem}", "give a picture")
+            return seen.images
+        raise DataError(f"{file} holds no picture", "give a picture")
+
+    @cached_property
+    def autoencoder(self) -> Autoencoder:
+        """UsageError where the run is a classifier's."""
+        self.run.must_be("reconstruction", "gives no picture back")
+        assert isinstance(self.network, Autoencoder)
+        return self.network
+
+    @cached_property
+    def codes(self) -> NDArray[np.float32]:
+        """(N, D), of the pictures that were kept from training. ModelFileError where the file is missing or damaged."""
+        path = self.run.folder / CODES
+        try:
+            codes = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ModelFileError(f"{path} cannot be read ({error})", "restore it from a copy") from None
+        width = int(np.prod(self.autoencoder.code_shape))
+        if codes.ndim != 2 or codes.shape[1] != width or not len(codes) or codes.dtype != np.float32:
+            raise ModelFileError(f"{path} does not hold codes of {width} numbers", "restore it from a copy")
+        return codes  # type: ignore[no-any-return]
+
+    def prior(self) -> Prior:
+        """Where codes are drawn from. UsageError where a code alone does not decode."""
+        self.must_generate()
+        return prior_of(self.autoencoder, self.codes)
+
+    def must_generate(self) -> None:
+        if not self.autoencoder.generates:
+            cause = f"{self.run.folder} holds {self.run.card.model}, whose codes cannot be made up"
+            hint = "a vae, conv_vae or conv_ae without unpooling can: `neocog train DATA --model conv_vae`"
+            raise UsageError(cause, hint)
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """(N, *code_shape) -> (N, C, H, W) in 0..1, on the CPU."""
+        network = self.autoencoder
+        with evaluating(network):
+            parts = [
+                network.decode(part.to(self.machine.device)).float().sigmoid().cpu()
+                for part in torch.split(codes, BATCH)
+            ]
+        return torch.cat(parts)
+
+    @torch.inference_mode()
+    def encode(self, images: Tensor) -> Tensor:
+        """(B, C, S, S) -> (B, *code_shape) on the CPU."""
+        with evaluating(self.autoencoder):
+            return self.autoencoder.encode(images).float().cpu()
+
+
+class Embedding(NamedTuple):
+    file: Path
+    vector: NDArray[np.float32] | None  # (D,); None where the file could not be read
+    problem: str = ""
+
+
+def embed(opened: Opened, files: Iterable[str | Path]) -> Iterator[Embedding]:
+    """The code of each picture, or, of a classifier, what its last layer sees, as they come."""
+    for seen in opened.pictures(files):
+        for path, problem in seen.failures:
+            yield Embedding(path, None, problem)
+        if seen.files:
+            with evaluating(opened.network), torch.inference_mode():
+                vectors = opened.network.embed(seen.images).float().cpu().numpy()
+            for path, vector in zip(seen.files, vectors, strict=True):
+                yield Embedding(path, vector)
+
+
+class Written(NamedTuple):
+    file: Path
+    out: Path | None
+    problem: str = ""
+
+
+def denoise(opened: Opened, files: Sequence[str | Path], out: Path) -> Iterator[Written]:
+    """What the autoencoder makes of each picture, as PNG files of the same stem in the folder `out`."""
+    network = opened.autoencoder
+    taken: set[str] = set()
+    out.mkdir(parents=True, exist_ok=True)
+    for seen in opened.pictures(files):
+        for path, problem in seen.failures:
+            yield Written(path, None, problem)
+        if not seen.files:
+            continue
+        with evaluating(network), torch.inference_mode():
+            made = network(seen.images).float().cpu()
+        for path, picture in zip(seen.files, made, strict=True):
+            name, number = path.stem, 1
+            while name in taken:
+                number += 1
+                name = f"{path.stem}-{number}"
+            taken.add(name)
+            target = out / f"{name}.png"
+            write_picture(target, png(picture, limit=None))
+            yield Written(path, target)
+
+
+def generate(opened: Opened, number: int, seed: int) -> Tensor:
+    """(number, C, H, W) in 0..1."""
+    return opened.decode(opened.prior().draw(number, torch.Generator().manual_seed(seed)))
+
+
+def interpolate(opened: Opened, a: str | Path, b: str | Path, steps: int) -> Tensor:
+    """(steps, C, H, W) in 0..1, from the code of one picture to that of another in equal steps."""
+    opened.must_generate()
+    first, last = opened.encode(opened.one(a)), opened.encode(opened.one(b))
+    return opened.decode(torch.cat([torch.lerp(first, last, t) for t in torch.linspace(0, 1, steps).tolist()]))
+
+
+def traverse(opened: Opened, picture: str | Path, steps: int, most: int) -> Iterator[tuple[str, Tensor]]:
+    """(what changes, (steps, C, H, W) in 0..1): the code of a picture moved along each of the `most` numbers that vary
+    most among codes, then towards each class, by the way from the mean of all codes to the mean of the class's."""
+    opened.must_generate()
+    shape = opened.autoencoder.code_shape
+    code = opened.encode(opened.one(picture)).flatten()
+    codes = torch.from_numpy(opened.codes)
+    for what, line in fan(codes, steps, most):
+        moved = code + (line - codes.mean(0))
+        yield what.removesuffix(", the others at their mean"), opened.decode(moved.view(-1, *shape))
+    found = Reconstructions.read(opened.run.folder / RECONSTRUCTIONS)
+    if len(found.classes) != len(codes):
+        raise ModelFileError(f"{opened.run.folder}/{CODES} has other rows than {RECONSTRUCTIONS}", "restore both")
+    names = sorted(set(found.classes))
+    for name in names if len(names) > 1 else ():
+        chosen = torch.tensor([own == name for own in found.classes])
+        way = codes[chosen].mean(0) - codes.mean(0)
+        moved = code + torch.linspace(0, 2, steps)[:, None] * way
+        yield f"towards {name}", opened.decode(moved.view(-1, *shape))
+
+
+def sheet(pictures: Tensor, columns: int) -> bytes:
+    """One PNG of all of (N, C, H, W) in 0..1."""
+    return mosaic(pictures, columns)
+
+
+def write_picture(path: Path, picture: bytes) -> None:
+    write_atomic(path, lambda temporary: temporary.write_bytes(picture))
+
+
+def map_of(vectors: NDArray[np.float32], method: str, side: int = 1200) -> bytes:
+    """A PNG of (N, D) vectors on a plane, by "pca" or "tsne" (scikit-learn's, with its defaults)."""
+    from matplotlib.figure import Figure
+
+    if len(vectors) < 3:
+        raise UsageError(f"{len(vectors)} vectors make no map", "give at least 3 pictures")
+    if method == "pca":
+        from sklearn.decomposition import PCA
+
+        points = PCA(2, random_state=0).fit_transform(np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1])))))
+    elif method == "tsne":
+        from sklearn.manifold import TSNE
+
+        points = TSNE(random_state=0, perplexity=min(30, (len(vectors) - 1) / 3)).fit_transform(vectors)
+    else:
+        raise UsageError(f"there is no map called {method!r}", "use pca or tsne")
+    figure = Figure(figsize=(8, 8), dpi=side / 8)
+    axes = figure.add_subplot()
+    axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.tight_layout()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

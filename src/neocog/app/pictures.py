@@ -1,0 +1,30 @@
+"""Tensors as PNG files."""
+
+import io
+
+import torch
+from torch import Tensor
+
+from neocog.data.colour import to_image
+
+
+def mosaic(pictures: Tensor, columns: int, limit: int | None = 1200) -> bytes:
+    """(N, C, H, W) in 0..1 -> one PNG of rows of `columns` pictures, at most `limit` pixels a side."""
+    n, channels, height, width = pictures.shape
+    rows = -(-n // columns)
+    sheet = torch.ones(channels, rows * height, columns * width)
+    for i, picture in enumerate(pictures):
+        top, left = i // columns * height, i % columns * width
+        sheet[:, top : top + height, left : left + width] = picture
+    return png(sheet, limit)
+
+
+def png(picture: Tensor, limit: int | None) -> bytes:
+    """(C, H, W) in 0..1 -> PNG bytes, at most `limit` pixels a side; of more than three channels the first three."""
+    pixels = (picture * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    image = to_image(pixels)
+    if limit is not None:
+        image.thumbnail((limit, limit))
+    out = io.BytesIO()
+    image.save(out, "PNG", optimize=True)
+    return out.getvalue()

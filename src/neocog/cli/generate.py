@@ -1,0 +1,34 @@
+"""`neocog generate RUN`: pictures of codes that are drawn at random."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neocog.cli.out import JSON, as_json, line
+from neocog.cli.sheets import new_file
+
+
+def add(app: typer.Typer, text: str) -> None:
+    app.command("generate", help=text)(generate)
+
+
+def generate(
+    run: Annotated[Path, typer.Argument(help="A run folder of an autoencoder.")],
+    number: Annotated[int, typer.Option("--number", "-n", min=1, max=10_000, help="Pictures.")] = 64,
+    out: Annotated[Path | None, typer.Option(help="The PNG file (default: beside the run).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn follows from it.")] = 0,
+    json: JSON = False,
+) -> None:
+    from neocog.app.autoencoding import Opened, sheet, write_picture
+    from neocog.app.autoencoding import generate as made
+
+    path = new_file(out, run, "generated")
+    opened = Opened.of(run)
+    pictures = made(opened, number, seed)
+    write_picture(path, sheet(pictures, columns=max(1, round(number**0.5))))
+    if json:
+        as_json({"out": path, "pictures": number, "seed": seed})
+        return
+    where = "the prior N(0, 1)" if opened.autoencoder.probabilistic else "a normal distribution fitted to its codes"
+    line("pictures", f"{number:,} of codes drawn from {where}: {path}")

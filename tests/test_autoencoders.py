@@ -1,0 +1,416 @@
+"""Autoencoders from the command line: trained on small pictures, reported, and used."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import neocog as package
+from command import Command, one_line_error
+from drawn import colours
+from neocog.app.train import resume
+from neocog.core.config import load_config
+from neocog.core.errors import Interrupted, UsageError
+from neocog.core.events import Events
+from neocog.core.noise import KINDS, Noise
+from neocog.data.corruption import corrupt
+from neocog.evaluate.reconstructions import Reconstructions
+
+SMALL = ("--image-size", 16, "--batch-size", 8, "--device", "cpu", "--epochs", 3, "--latent", 6)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data`: three classes of colours; `plain`, `noisy`, `vae`: runs on them."""
+    place = tmp_path_factory.mktemp("autoencoders")
+    colours(place / "data", 24, noise=60, tint=120)
+    common: dict[str, Any] = {"image_size": 16, "batch_size": 8, "device": "cpu", "latent": 6, "lr": 0.003}
+    package.train(place / "data", "conv_ae", out=place / "plain", epochs=12, **common)
+    package.train(place / "data", "conv_ae", out=place / "noisy", epochs=12, noise="gaussian:0.3", **common)
+    package.train(place / "data", "conv_vae", out=place / "vae", epochs=12, **common)
+    return place
+
+
+def pixels_of(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """(width, height)"""
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_what_a_run_leaves(made: Path) -> None:
+    run = package.Run.open(made / "plain")
+    assert run.card.task == "reconstruction"
+    assert run.config.task == "reconstruction"
+    assert run.config.loss == "squared"
+    found = run.reconstructions("test")
+    outputs = run.network()
+    codes = np.load(made / "plain" / "codes.npy")
+    whole = Reconstructions.read(made / "plain" / "reconstructions.csv")
+    assert codes.shape == (len(whole.files), 6)
+    place = whole.files.index(found.files[0])
+    pixels = pixels_of(made / "data" / found.files[0])
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        assert torch.allclose(outputs.encode(x)[0], torch.from_numpy(codes[place]), atol=1e-4)
+        assert float((outputs(x) - x).square().mean()) == pytest.approx(found.measures["mse"][0], rel=1e-3)
+    numbers = run.metrics("test")
+    assert numbers["mse"] == pytest.approx(found.measures["mse"].mean())
+    assert numbers["psnr"] > 12
+    record = json.loads((made / "plain" / "run.json").read_text())
+    assert record["results"]["test"]["mse"] == pytest.approx(numbers["mse"])
+
+
+def test_it_learned_something(made: Path) -> None:
+    rows = [json.loads(line) for line in (made / "plain" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["val_loss"] < 0.5 * rows[0]["val_loss"]
+    assert "train_accuracy" not in rows[0]
+    assert rows[-1]["val_psnr"] > rows[0]["val_psnr"]
+
+
+def test_the_report_shows_what_was_given_back(made: Path) -> None:
+    page = (made / "plain" / "report.html").read_text()
+    for words in (
+        "What it gave back",
+        "What the code knows",
+        "squared error of PCA with 6 components",
+        "What it makes up",
+        "PSNR",
+    ):
+        assert words in page
+    assert "What it confuses" not in page
+    noisy = (made / "noisy" / "report.html").read_text()
+    assert "gaussian:0.3" in noisy
+    assert ">Seen<" in noisy
+    assert "squared error of PCA" not in noisy
+    assert "with importance weights" in (made / "vae" / "report.html").read_text()
+
+
+def test_a_denoiser_is_better_than_what_it_saw(made: Path) -> None:
+    numbers = package.Run.open(made / "noisy").metrics("test")
+    assert numbers["psnr"] > numbers["input_psnr"] + 1
+
+
+def test_a_variational_code_has_its_bounds(made: Path) -> None:
+    run = package.Run.open(made / "vae")
+    numbers = run.metrics("test")
+    assert run.config.loss == "cross_entropy"
+    assert numbers["tighter_bound"] <= numbers["bound"]
+    rows = [json.loads(line) for line in (made / "vae" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["train_loss"] == pytest.approx(rows[-1]["train_cross_entropy"] + rows[-1]["train_divergence"])
+    assert rows[0]["train_divergence"] == 0  # annealed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dense_ae", "--sparse", "k:3"), ("dense_ae", "--sparse", "l1:0.1"), ("conv_ae", "--sparse", "kl:0.1"),
+        ("conv_ae", "--contractive", 0.1), ("conv_ae", "--noise", "adversarial:0.05"),
+        ("conv_ae", "--noise", "patches:0.5", "--loss", "ssim"), ("conv_ae", "--noise", "grey", "--loss", "absolute"),
+        ("conv_ae", "--noise", "low_resolution:2", "--knob", "encoder=resnet20"), ("vq_vae",), ("vae",),
+        ("recurrent_ae", "--noise", "mask:0.3"), ("patch_ae", "--noise", "salt_pepper:0.1"), ("deep_belief",),
+        ("conv_ae", "--knob", "encoder=pooled", "--knob", "decoder=unpool"), ("conv_ae", "--knob", "code=spatial"),
+    ],
+    ids=lambda words: " ".join(str(word) for word in words),
+)  # fmt: skip
+def test_every_kind_trains(neocog: Command, made: Path, tmp_path: Path, words: tuple[object, ...]) -> None:
+    run = tmp_path / "run"
+    result = neocog("train", made / "data", "--model", *words, *SMALL, "--out", run)
+    assert result.code == 0, result.err
+    assert "PSNR" in result.out
+    assert "accuracy" not in result.out
+    page = (run / "report.html").read_text()
+    assert "What it gave back" in page
+    if "k:3" in words:
+        assert package.Run.open(run).metrics("test")["zeros"] == pytest.approx(0.5)
+
+
+def test_a_boltzmann_machine_learns(neocog: Command, made: Path, tmp_path: Path) -> None:
+    for more in ((), ("--persistent", "--cd-steps", 2)):
+        run = tmp_path / f"run{len(more)}"
+        result = neocog("train", made / "data", "--model", "rbm", *SMALL[:-2], "--epochs", 8, "--latent", 30,
+                        *more, "--out", run)  # fmt: skip
+        assert result.code == 0, result.err
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"model": "conv_vae", "noise": "mask:0.3"},
+        {"model": "rbm", "persistent": True},
+        {"model": "deep_belief"},
+    ],
+    ids=lambda more: str(more["model"]),
+)
+def test_a_stopped_run_goes_on_to_the_same_bits(made: Path, tmp_path: Path, more: dict[str, Any]) -> None:
+    common: dict[str, Any] = {"image_size": 16, "batch_size": 8, "device": "cpu", "epochs": 4, "latent": 6} | more
+    package.train(made / "data", out=tmp_path / "whole", **common)
+    events, trainers = Events(), []
+    events.on("training", lambda trainer: trainers.append(trainer))
+    events.on("step_ended", lambda epoch, batch, **_: trainers[0].stop(15) if (epoch, batch) == (1, 3) else None)
+    with pytest.raises(Interrupted):
+        package.train(made / "data", out=tmp_path / "parts", events=events, **common)
+    resume(tmp_path / "parts")
+    one, two = (package.Run.open(tmp_path / name).network().state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    logs = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    assert [json.loads(line)["train_loss"] for line in logs[0]] == [json.loads(line)["train_loss"] for line in logs[1]]
+
+
+def test_the_encoder_serves_a_classifier(neocog: Command, made: Path, tmp_path: Path) -> None:
+    words = ("train", made / "data", "--model", "conv_ae", "--task", "classification", "--weights", made / "plain",
+             *SMALL[:-2], "--lr", 0.01)  # fmt: skip
+    for regime in ("features", "probe", "full"):
+        result = neocog(*words, "--regime", regime, "--out", tmp_path / regime)
+        assert result.code == 0, result.err
+        assert "a classifier of the code in the place of the decoder" in result.out
+    before = package.Run.open(made / "plain").network().state_dict()
+    after = package.Run.open(tmp_path / "probe").network().state_dict()
+    assert all(torch.equal(after[key], before[key]) for key in after if not key.startswith("head.fc"))
+    assert package.Run.open(tmp_path / "features").metrics("test")["top1"] > 0.6
+    assert neocog("predict", tmp_path / "features", made / "data" / "red").code == 0
+
+
+# --- use ---
+
+
+def test_embeddings(neocog: Command, made: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "v.csv", tmp_path / "map.png"
+    result = neocog("embed", made / "plain", made / "data" / "red", "--out", out, "--picture", picture)
+    assert result.code == 0, result.err
+    with out.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["file", *(f"v{i}" for i in range(6))]
+    assert len(rows) == 25
+    assert size_of(picture) == (1200, 1200)
+    assert neocog("embed", made / "plain", made / "data" / "red", "--out", tmp_path / "v.npy").code == 0
+    vectors = np.load(tmp_path / "v.npy")
+    assert vectors[3].tolist() == pytest.approx([float(cell) for cell in rows[4][1:]], rel=1e-5)
+    assert (tmp_path / "v.txt").read_text().splitlines() == [row[0] for row in rows[1:]]
+    one_line_error(neocog("embed", made / "plain", made / "data", "--out", tmp_path / "v.doc"), 2, ".csv", ".npy")
+
+
+def test_denoising_files(neocog: Command, made: Path, tmp_path: Path) -> None:
+    result = neocog("denoise", made / "noisy", made / "data" / "red", "--out", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "24 of 16 x 16 pixels" in result.out
+    assert len(list((tmp_path / "out").glob("*.png"))) == 24
+    one_line_error(neocog("denoise", made / "noisy", made / "data", "--out", tmp_path / "out"), 2, "exists already")
+    (tmp_path / "no.jpg").write_text("no picture")
+    found = neocog("denoise", made / "plain", tmp_path / "no.jpg", made / "data" / "red" / "00.png", "--out",
+                   tmp_path / "two")  # fmt: skip
+    assert found.code == 3
+    assert "1 of 2 files" in found.err
+    assert "without --noise" in found.out
+    assert (tmp_path / "two" / "00.png").is_file()
+
+
+def test_made_up_pictures(neocog: Command, made: Path, tmp_path: Path) -> None:
+    for run in ("vae", "plain"):
+        out = tmp_path / f"{run}.png"
+        result = neocog("generate", made / run, "-n", 9, "--out", out)
+        assert result.code == 0, result.err
+        assert size_of(out) == (48, 48)
+    again = tmp_path / "again.png"
+    assert neocog("generate", made / "vae", "-n", 9, "--out", again).code == 0
+    assert again.read_bytes() == (tmp_path / "vae.png").read_bytes()
+    other = tmp_path / "other.png"
+    assert neocog("generate", made / "vae", "-n", 9, "--seed", 1, "--out", other).code == 0
+    assert other.read_bytes() != again.read_bytes()
+    one_line_error(neocog("generate", made / "vae", "--out", again), 2, "exists already")
+
+
+def test_between_two_pictures(neocog: Command, made: Path, tmp_path: Path) -> None:
+    a, b = made / "data" / "red" / "00.png", made / "data" / "blue" / "00.png"
+    out = tmp_path / "between.png"
+    assert neocog("interpolate", made / "plain", a, b, "--steps", 5, "--out", out).code == 0
+    strip = pixels_of(out).astype(float)
+    assert strip.shape == (16, 80, 3)
+    run = package.Run.open(made / "plain")
+    x = torch.from_numpy(pixels_of(a)).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        wanted = run.network()(x)[0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(strip[:, :16] - wanted).max() <= 1
+    red_to_blue = [strip[:, i * 16 : (i + 1) * 16, 0].mean() for i in range(5)]
+    assert red_to_blue == sorted(red_to_blue, reverse=True)
+
+
+def test_along_the_numbers_and_towards_the_classes(neocog: Command, made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "rows.png"
+    result = neocog(
+        "traverse", made / "plain", made / "data" / "red" / "00.png", "--numbers", 2, "--out", out, "--json"
+    )
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)["rows"]
+    assert rows[2:] == ["towards blue", "towards green", "towards red"]
+    assert size_of(out) == (9 * 16, 5 * 16)
+
+
+@pytest.mark.parametrize("command", ["generate", "interpolate", "traverse", "denoise"])
+def test_a_classifier_is_no_autoencoder(neocog: Command, made: Path, tmp_path: Path, command: str) -> None:
+    classifier = made / "classifier"
+    if not classifier.exists():
+        package.train(made / "data", "mnist_convnet", out=classifier, epochs=1, image_size=16, device="cpu")
+    picture = made / "data" / "red" / "00.png"
+    files = {"interpolate": (picture, picture), "traverse": (picture,), "denoise": (picture,)}.get(command, ())
+    out = tmp_path / ("out" if command == "denoise" else "out.png")
+    found = neocog(command, classifier, *files, "--out", out)
+    one_line_error(found, 2, "mnist_convnet", "classifier", "conv_ae")
+    assert not out.exists()
+
+
+def test_a_run_is_verified(neocog: Command, made: Path, tmp_path: Path) -> None:
+    for name in ("noisy", "vae"):
+        result = neocog("val", made / name, "--verify")
+        assert result.code == 0, result.out
+        assert "follow from reconstructions.csv" in result.out
+        assert "squared errors" in result.out
+    broken = tmp_path / "broken"
+    shutil.copytree(made / "plain", broken)
+    lines = (broken / "reconstructions.csv").read_text().splitlines(keepends=True)
+    cells = lines[1].split(",")
+    cells[3] = "0.5"
+    (broken / "reconstructions.csv").write_text("".join([lines[0], ",".join(cells), *lines[2:]]))
+    result = neocog("val", broken, "--verify")
+    assert result.code == 4
+    assert "do not follow from reconstructions.csv" in result.out
+
+
+def test_other_pictures_are_evaluated_and_strange_ones_found(neocog: Command, made: Path, tmp_path: Path) -> None:
+    again = json.loads(neocog("val", made / "plain", "--json").out)
+    assert again["mse"] == pytest.approx(package.Run.open(made / "plain").metrics("test")["mse"])
+    colours(tmp_path / "other", 10, names=("blue", "green", "red"), noise=60, tint=120, seed=5)
+    rng = np.random.default_rng(0)
+    (tmp_path / "other" / "noise").mkdir()
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), np.uint8)).save(tmp_path / "other" / "noise" / f"{i}.png")
+    result = neocog("val", made / "plain", tmp_path / "other", "--json", "--out", tmp_path / "found.csv")
+    numbers = json.loads(result.out)
+    assert numbers["anomalies"] == 10
+    assert numbers["anomaly_auroc"] == 1
+    assert len(Reconstructions.read(tmp_path / "found.csv").files) == 40
+    assert "AUROC" not in neocog("val", made / "plain").out
+    assert "AUROC" in neocog("val", made / "plain", tmp_path / "other").out
+
+
+def test_what_codes_alone_cannot_do_is_said(neocog: Command, made: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert neocog("train", made / "data", "--model", "vq_vae", *SMALL, "--epochs", 1, "--out", run).code == 0
+    one_line_error(neocog("generate", run, "--out", tmp_path / "x.png"), 2, "vq_vae", "conv_vae")
+
+
+def test_two_processes_learn_together(made: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    words = [sys.executable, "-m", "neocog", "train", made / "data", "--model", "conv_vae", *SMALL, "--devices", 2,
+             "--out", tmp_path / "two", "--noise", "mask:0.2"]  # fmt: skip
+    end = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr
+    rows = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["val_loss"] < rows[0]["val_loss"]
+    assert package.Run.open(tmp_path / "two").metrics("test")["pictures"] == 12
+    words[words.index("conv_vae")] = "rbm"
+    words[words.index(tmp_path / "two")] = tmp_path / "three"
+    end = subprocess.run([str(word) for word in words], env=environment, capture_output=True, text=True)
+    assert end.returncode == 2
+    assert "cannot be learned by several processes" in end.stderr
+
+
+def test_an_autoencoder_classifies_nothing(neocog: Command, made: Path, tmp_path: Path) -> None:
+    refused = neocog("compare", made / "data", "--models", "conv_ae,lenet5", "--time", "1m")
+    one_line_error(refused, 2, "conv_ae", "train")
+    grown = neocog("grow", made / "plain", "--model", "conv_ae", "--out", tmp_path / "grown")
+    one_line_error(grown, 2, "another head than a classifier")
+    one_line_error(neocog("predict", made / "plain", made / "data" / "red"), 2, "autoencoder", "--task classification")
+    with pytest.raises(UsageError, match="classifies nothing"):
+        package.Run.open(made / "plain").predictions()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--model", "resnet18", "--task", "reconstruction"), "encoder=resnet18"),
+        (("--model", "resnet18", "--latent", 5), "latent"),
+        (("--model", "resnet18", "--noise", "patches:0.5"), "autoencoders"),
+        (("--model", "resnet18", "--contractive", 0.1), "autoencoders"),
+        (("--model", "resnet18", "--loss", "squared"), "task reconstruction"),
+        (("--model", "conv_ae", "--noise", "wind:3"), "wind"),
+        (("--model", "conv_ae", "--noise", "mask:3"), "from 0 to 1"),
+        (("--model", "conv_ae", "--sparse", "k:1.5"), "whole number"),
+        (("--model", "conv_ae", "--sparse", "much"), "k:16"),
+        (("--model", "conv_ae", "--label-smoothing", 0.1), "classification"),
+        (("--model", "conv_ae", "--mixup", 0.2), "classification"),
+        (("--model", "conv_ae", "--folds", 3), "folds"),
+        (("--model", "conv_ae", "--persistent"), "Boltzmann"),
+        (("--model", "vae", "--sparse", "k:3"), "keep"),
+    ],
+)
+def test_what_does_not_go_together(neocog: Command, made: Path, words: tuple[object, ...], said: str) -> None:
+    one_line_error(neocog("train", made / "data", *words, "--image-size", 16), 2, said)
+
+
+def test_a_constant_picture_and_odd_sizes(neocog: Command, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(12):
+            shade = 10 * i + (100 if name == "b" else 0)
+            Image.new("L", (23, 17), shade).save(tmp_path / "data" / name / f"{i}.png")
+    result = neocog("train", tmp_path / "data", "--model", "conv_ae", "--image-size", 17, "--epochs", 1, "--device",
+                    "cpu", "--latent", 400, "--out", tmp_path / "run")  # fmt: skip
+    assert result.code == 0, result.err
+    assert "is larger than a picture" in result.out
+    assert package.Run.open(tmp_path / "run").metrics("test")["psnr"] > 0
+
+
+# --- noise ---
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "adversarial"])
+def test_noise_makes_a_picture_worse_and_keeps_it_one(kind: str) -> None:
+    values = 255 * torch.rand(6, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    rows = np.arange(6)
+    kept = values.clone()
+    noise = Noise.parse(kind)
+    worse = corrupt(values, rows, 0, 0, noise)
+    assert torch.equal(values, kept)
+    assert worse.shape == values.shape
+    assert worse.min() >= 0
+    assert worse.max() <= 255
+    assert (worse - values).abs().mean() > 5
+    assert torch.equal(corrupt(values[2:3], rows[2:3], 0, 0, noise), worse[2:3])  # whatever stands beside it
+    if kind in ("gaussian", "salt_pepper", "mask", "patches"):
+        assert not torch.equal(corrupt(values, rows, 0, 1, noise), worse)
+    if kind == "patches":
+        hidden = (worse == 127.5).all(1)
+        assert float(hidden.float().mean()) == pytest.approx(37 / 49)
+    if kind == "salt_pepper":
+        assert float((worse != values).any(1).float().mean()) == pytest.approx(0.2, abs=0.03)
+    if kind == "gaussian":
+        middle = torch.full((1, 1, 200, 200), 127.5)
+        found = corrupt(middle, rows[:1], 0, 0, Noise("gaussian", 0.1)) - middle
+        assert float(found.std()) == pytest.approx(25.5, rel=0.02)
+
+
+def test_noise_is_read_from_text() -> None:
+    assert Noise.parse("gaussian:0.25") == Noise("gaussian", 0.25)
+    assert Noise.parse("0.25") == Noise("gaussian", 0.25)
+    assert Noise.parse("grey") == Noise("grey", 1.0)
+    assert Noise.parse("none") == Noise.parse("mask:0") == Noise()
+    assert str(Noise.parse("mask")) == "mask:0.5"
+    config = load_config(None, {"data": "x", "noise": 0.1})
+    assert config.noise == "gaussian:0.1"
