@@ -19,6 +19,7 @@ from neocog.core.errors import DataError, ModelFileError, UsageError
 from neocog.core.events import Events
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
+from neocog.training.budget import Budget
 from neocog.training.checkpoint import Checkpoints
 
 NAMES = ("blue", "green", "red")
@@ -213,7 +214,7 @@ def test_grey_pictures_through_colour_weights(tmp_path: Path) -> None:
 
 def test_a_time_budget_decides_the_length(shapes: Path, tmp_path: Path) -> None:
     quick = QUICK | {"epochs": None}
-    run = neocog.train(shapes, out=tmp_path / "run", **(quick | {"time": "4s"}))  # type: ignore[arg-type]
+    run = neocog.train(shapes, out=tmp_path / "run", **(quick | {"time": "8s"}))  # type: ignore[arg-type]
     state = Checkpoints(run.folder).load().facts["progress"]
     assert state["done"] == state["planned"] > 1
     assert state["spent"] > 0
@@ -222,6 +223,15 @@ def test_a_time_budget_decides_the_length(shapes: Path, tmp_path: Path) -> None:
     both = neocog.train(shapes, out=tmp_path / "both", **(quick | {"time": "1h", "epochs": 2}))  # type: ignore[arg-type]
     assert Checkpoints(both.folder).load().facts["progress"]["epoch"] == 2  # the shorter of the two
     assert [seconds(text) for text in ("90s", "1.5m", "2h")] == [90, 90, 7200]
+
+
+def test_a_state_knows_that_the_time_is_over(shapes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where that turns out only after an epoch's validation, when its state has been written."""
+    monkeypatch.setattr(Budget, "validated", lambda budget, _: setattr(budget, "seconds", 0.0))
+    run = neocog.train(shapes, out=tmp_path / "run", **(QUICK | {"epochs": None, "time": "1h"}))  # type: ignore[arg-type]
+    state = Checkpoints(run.folder).load().facts["progress"]
+    assert state["epoch"] == 1
+    assert state["done"] == state["planned"]
 
 
 def test_sizes_are_decided_by_the_weights_then_the_data() -> None:

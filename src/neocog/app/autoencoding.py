@@ -5,37 +5,24 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neocog.app.codes import Prior, fan, prior_of
+from neocog.app.codes import Prior, between, decoded, fan, prior_of
 from neocog.app.machine import Machine, choose_machine
-from neocog.app.pictures import mosaic, png
-from neocog.app.run import RECONSTRUCTIONS, Run
+from neocog.app.pictures import png
+from neocog.app.run import CODES, RECONSTRUCTIONS, Run, Seen
 from neocog.core.autoencoder import Autoencoder
+from neocog.core.cells import to_cell
 from neocog.core.contracts import Network
 from neocog.core.errors import DataError, ModelFileError, UsageError
-from neocog.core.files import write_atomic
-from neocog.data.decode import DecodeOptions
-from neocog.data.preprocess import normalise
-from neocog.data.stream import find_pictures, stream
+from neocog.core.files import write_array, write_atomic
 from neocog.evaluate import evaluating
 from neocog.evaluate.reconstructions import Reconstructions
-
-CODES = "codes.npy"
-BATCH = 32
-
-
-class Seen(NamedTuple):
-    """Some pictures as a network takes them. `failures`: (file, why it could not be read)."""
-
-    files: list[Path]
-    images: Tensor  # (B, C, S, S)
-    failures: list[tuple[Path, str]]
 
 
 @dataclass(frozen=True)
@@ -55,12 +42,7 @@ class Opened:
         return cls(run, network, machine)
 
     def pictures(self, files: Iterable[str | Path]) -> Iterator[Seen]:
-        card = self.run.card
-        options = DecodeOptions(card.in_channels, card.background, self.run.config.max_pixels)
-        layout = torch.channels_last if self.machine.channels_last else torch.contiguous_format
-        for paths, pixels, failures in stream(find_pictures(files), options, card.preprocessing, BATCH):
-            images = normalise(pixels.to(self.machine.device), card.preprocessing, memory_format=layout)
-            yield Seen(paths, images, [(path, f"{bad.reason}: {bad.detail}") for path, bad in failures])
+        return self.run.images(files, self.machine)
 
     def one(self, file: str | Path) -> Tensor:
         """(1, C, S, S) of one picture; DataError where it is none."""
@@ -100,17 +82,6 @@ class Opened:
             cause = f"{self.run.folder} holds {self.run.card.model}, whose codes cannot be made up"
             hint = "a vae, conv_vae or conv_ae without unpooling can: `neocog train DATA --model conv_vae`"
             raise UsageError(cause, hint)
-
-    @torch.inference_mode()
-    def decode(self, codes: Tensor) -> Tensor:
-        """(N, *code_shape) -> (N, C, H, W) in 0..1, on the CPU."""
-        network = self.autoencoder
-        with evaluating(network):
-            parts = [
-                network.decode(part.to(self.machine.device)).float().sigmoid().cpu()
-                for part in torch.split(codes, BATCH)
-            ]
-        return torch.cat(parts)
 
     @torch.inference_mode()
     def encode(self, images: Tensor) -> Tensor:
@@ -162,32 +133,32 @@ def denoise(opened: Opened, files: Sequence[str | Path], out: Path) -> Iterator[
                 name = f"{path.stem}-{number}"
             taken.add(name)
             target = out / f"{name}.png"
-            write_picture(target, png(picture, limit=None))
+            write_atomic(target, png(picture, limit=None))
             yield Written(path, target)
 
 
 def generate(opened: Opened, number: int, seed: int) -> Tensor:
     """(number, C, H, W) in 0..1."""
-    return opened.decode(opened.prior().draw(number, torch.Generator().manual_seed(seed)))
+    drawn = opened.prior().draw(number, torch.Generator().manual_seed(seed))
+    return decoded(opened.autoencoder, drawn)
 
 
 def interpolate(opened: Opened, a: str | Path, b: str | Path, steps: int) -> Tensor:
     """(steps, C, H, W) in 0..1, from the code of one picture to that of another in equal steps."""
     opened.must_generate()
     first, last = opened.encode(opened.one(a)), opened.encode(opened.one(b))
-    return opened.decode(torch.cat([torch.lerp(first, last, t) for t in torch.linspace(0, 1, steps).tolist()]))
+    return decoded(opened.autoencoder, between(first[0], last[0], steps))
 
 
 def traverse(opened: Opened, picture: str | Path, steps: int, most: int) -> Iterator[tuple[str, Tensor]]:
     """(what changes, (steps, C, H, W) in 0..1): the code of a picture moved along each of the `most` numbers that vary
     most among codes, then towards each class, by the way from the mean of all codes to the mean of the class's."""
     opened.must_generate()
-    shape = opened.autoencoder.code_shape
+    network = opened.autoencoder
     code = opened.encode(opened.one(picture)).flatten()
     codes = torch.from_numpy(opened.codes)
-    for what, line in fan(codes, steps, most):
-        moved = code + (line - codes.mean(0))
-        yield what.removesuffix(", the others at their mean"), opened.decode(moved.view(-1, *shape))
+    for number, way in fan(codes, steps, most):
+        yield f"number {number} of the code, from low to high", decoded(network, code + way)
     found = Reconstructions.read(opened.run.folder / RECONSTRUCTIONS)
     if len(found.classes) != len(codes):
         raise ModelFileError(f"{opened.run.folder}/{CODES} has other rows than {RECONSTRUCTIONS}", "restore both")
@@ -196,19 +167,23 @@ def traverse(opened: Opened, picture: str | Path, steps: int, most: int) -> Iter
         chosen = torch.tensor([own == name for own in found.classes])
         way = codes[chosen].mean(0) - codes.mean(0)
         moved = code + torch.linspace(0, 2, steps)[:, None] * way
-        yield f"towards {name}", opened.decode(moved.view(-1, *shape))
+        yield f"towards {name}", decoded(network, moved)
 
 
-def sheet(pictures: Tensor, columns: int) -> bytes:
-    """One PNG of all of (N, C, H, W) in 0..1."""
-    return mosaic(pictures, columns)
+def write_vectors(out: Path, files: Sequence[Path], vectors: NDArray[np.float32]) -> None:
+    """(N, D) as a .csv of file, v0, v1, ..., or as a .npy with the files' names in a .txt beside it."""
+    if out.suffix == ".npy":
+        write_array(out, vectors)
+        write_atomic(out.with_suffix(".txt"), "".join(f"{file}\n" for file in files))
+        return
+    heads = ",".join(f"v{i}" for i in range(vectors.shape[1]))
+    rows = (
+        f"{to_cell(str(file))},{','.join(f'{v:.9g}' for v in row)}" for file, row in zip(files, vectors, strict=True)
+    )
+    write_atomic(out, f"file,{heads}\n" + "".join(f"{row}\n" for row in rows))
 
 
-def write_picture(path: Path, picture: bytes) -> None:
-    write_atomic(path, lambda temporary: temporary.write_bytes(picture))
-
-
-def map_of(vectors: NDArray[np.float32], method: str, side: int = 1200) -> bytes:
+def map_of(vectors: NDArray[np.float32], method: Literal["pca", "tsne"], side: int = 1200) -> bytes:
     """A PNG of (N, D) vectors on a plane, by "pca" or "tsne" (scikit-learn's, with its defaults)."""
     from matplotlib.figure import Figure
 
@@ -218,12 +193,10 @@ def map_of(vectors: NDArray[np.float32], method: str, side: int = 1200) -> bytes
         from sklearn.decomposition import PCA
 
         points = PCA(2, random_state=0).fit_transform(np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1])))))
-    elif method == "tsne":
+    else:
         from sklearn.manifold import TSNE
 
         points = TSNE(random_state=0, perplexity=min(30, (len(vectors) - 1) / 3)).fit_transform(vectors)
-    else:
-        raise UsageError(f"there is no map called {method!r}", "use pca or tsne")
     figure = Figure(figsize=(8, 8), dpi=side / 8)
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MOST = 5000  # training pictures that are looked at
 VALUES = 40_000_000  # numbers of these pictures held at once
+AT_ONCE = 64  # codes that are decoded together
 NEIGHBOURS = 5
 Floats = NDArray[np.float32]
 
@@ -59,48 +60,49 @@ def codes_of(session: "Session", rows: NDArray[np.int64]) -> Codes:
 
 @dataclass(frozen=True)
 class Prior:
-    """Where codes are drawn from: N(mean, root @ root.T), in the shape of a code."""
+    """Where codes are drawn from: N(mean, root.T @ root)."""
 
     mean: Tensor  # (D,)
-    root: Tensor  # (D, D)
-    shape: tuple[int, ...]
+    root: Tensor | None  # (R, D); None: the identity
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
-        """(n, *shape)"""
-        noise = torch.randn(n, len(self.mean), generator=generator)
-        return (self.mean + noise @ self.root.T).view(-1, *self.shape)
+        """(n, D)"""
+        noise = torch.randn(n, len(self.mean if self.root is None else self.root), generator=generator)
+        return self.mean + (noise if self.root is None else noise @ self.root)
 
 
 def prior_of(network: Autoencoder, codes: Floats) -> Prior:
-    """N(0, 1) for variational codes, which were trained for it; for others the normal distribution of their training
+    """N(0, 1) for variational codes, which were trained for it; for others the normal distribution of these (N, D)
     codes, with all correlations."""
-    d = codes.shape[1]
     if network.probabilistic:
-        return Prior(torch.zeros(d), torch.eye(d), network.code_shape)
+        return Prior(torch.zeros(codes.shape[1]), None)
     mean = codes.mean(0)
     _, scale, axes = np.linalg.svd((codes - mean) / max(1.0, (len(codes) - 1) ** 0.5), full_matrices=False)
-    root = np.zeros((d, d), np.float32)
-    root[:, : len(scale)] = axes.T * scale
-    return Prior(torch.from_numpy(mean), torch.from_numpy(root), network.code_shape)
+    return Prior(torch.from_numpy(mean), torch.from_numpy(scale[:, None] * axes))
 
 
-def fan(codes: Tensor, steps: int, most: int = 4) -> Iterator[tuple[str, Tensor]]:
-    """(what it is, (steps, D)) for the numbers of (N, D) codes that vary most: each from 2.5 standard deviations below
-    its mean to 2.5 above, the others at their mean."""
-    mean, deviation = codes.mean(0), codes.std(0)
-    for number in deviation.argsort(descending=True, stable=True)[:most].tolist():
-        line = mean.repeat(steps, 1)
-        line[:, number] += deviation[number] * torch.linspace(-2.5, 2.5, steps)
-        yield f"Number {number + 1} of the code, from low to high, the others at their mean", line
+def decoded(network: Autoencoder, codes: Tensor) -> Tensor:
+    """(N, D) or (N, *code_shape) -> (N, C, H, W) in 0..1, on the CPU."""
+    device = next(network.parameters()).device
+    with evaluating(network), torch.inference_mode():
+        whole = codes.reshape(-1, *network.code_shape)
+        parts = [network.decode(part.to(device)).float().sigmoid().cpu() for part in torch.split(whole, AT_ONCE)]
+    return torch.cat(parts)
 
 
-def nearest_rows(
-    session: "Session", made: Tensor, rows: NDArray[np.int64]
-) -> list[tuple[int, Tensor]]:  # fmt: skip
-    """(row, picture) of the training picture of `rows` with the least squared difference from each made one."""
-    known = torch.from_numpy(codes_of(session, rows).pixels)
-    place = torch.cdist(made.flatten(1), known).argmin(1)
-    return [(int(rows[i]), known[i].view_as(made[0])) for i in place.tolist()]
+def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
+    """(steps, ...) codes from one to another, both included."""
+    return torch.stack([torch.lerp(first, last, t) for t in torch.linspace(0, 1, steps).tolist()])
+
+
+def fan(codes: Tensor, steps: int, most: int = 4) -> Iterator[tuple[int, Tensor]]:
+    """(its number from 1, (steps, D)) for the numbers of (N, D) codes that vary most: a way from 2.5 standard
+    deviations below to 2.5 above in this number, 0 in the others."""
+    deviation = codes.std(0)
+    for place in deviation.argsort(descending=True, stable=True)[:most].tolist():
+        way = torch.zeros(steps, codes.shape[1])
+        way[:, place] = deviation[place] * torch.linspace(-2.5, 2.5, steps)
+        yield place + 1, way
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,13 @@ class Baselines:
                 yield how, f"{found[0]:.1%}, {found[1]:.1%}"
 
 
-def baselines(session: "Session", codes: Floats, rows: NDArray[np.int64]) -> Baselines:
-    """`codes`: (N, D) of the pictures of `rows`, which were kept from training."""
-    train = trained_codes(session)
-    kept = codes_of(session, rows[:MOST])
+def baselines(session: "Session", train: Codes, kept: Codes) -> Baselines:
+    """`kept`: of pictures that were kept from training."""
     labels = session.dataset.labels
     linear = neighbours = None
     if len(np.unique(labels[train.rows])) > 1:
         linear, neighbours = classified(train, kept, labels[train.rows], labels[kept.rows])
-    components = min(codes.shape[1], *train.pixels.shape)
+    components = min(train.codes.shape[1], *train.pixels.shape)
     pca = None
     if components < min(train.pixels.shape) and Noise.parse(session.config.noise or "none").kind == "none":
         pca = pca_error(train.pixels, kept.pixels, components)

@@ -8,8 +8,9 @@ from torch import Tensor
 from neocog.data.colour import to_image
 
 
-def mosaic(pictures: Tensor, columns: int, limit: int | None = 1200) -> bytes:
-    """(N, C, H, W) in 0..1 -> one PNG of rows of `columns` pictures, at most `limit` pixels a side."""
+def mosaic(pictures: Tensor, columns: int, *, limit: int | None = 1200) -> bytes:
+    """(N, C, H, W) in 0..1 -> one PNG of rows of `columns` pictures, at most `limit` pixels a side (None: as
+    many as it has)."""
     n, channels, height, width = pictures.shape
     rows = -(-n // columns)
     sheet = torch.ones(channels, rows * height, columns * width)

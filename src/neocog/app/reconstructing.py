@@ -12,21 +12,22 @@ from torch import Tensor, nn
 
 from neocog.app import settings
 from neocog.app.building import evaluation_loader, make_reconstruct, noise_of, training_loader
-from neocog.app.codes import baselines
 from neocog.app.learning import Learner
 from neocog.app.machine import Machine
 from neocog.app.reconstruction_report import page_of
 from neocog.app.records import Record
 from neocog.app.reporting import write_report
+from neocog.app.run import CODES, RECONSTRUCTIONS
 from neocog.app.zoo import Loaded
 from neocog.core.autoencoder import Autoencoder, Coded
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Batch
 from neocog.core.errors import DivergedError, UsageError
-from neocog.core.files import write_atomic
+from neocog.core.files import write_array
 from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset
 from neocog.data.loader import Loader
+from neocog.data.preprocess import denormalise
 from neocog.evaluate import evaluating
 from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 from neocog.metrics.bound import bounds
@@ -180,11 +181,7 @@ def measures(
     yield "psnr", psnr(pictures, batch.targets)
     yield "ssim", ssim(pictures, batch.targets)
     if worse:
-        mean, std = (
-            torch.tensor(values, device=logits.device)[:, None, None]
-            for values in (preprocessing.mean, preprocessing.std)
-        )
-        yield "input_psnr", psnr(batch.images.float() * std + mean, batch.targets)
+        yield "input_psnr", psnr(denormalise(batch.images, preprocessing), batch.targets)
     yield "zeros", (coded.code == 0).flatten(1).float().mean(1)
 
 
@@ -206,18 +203,10 @@ def bounds_of(
 
 def keep(session: "Session", record: Record, outcome: Outcome) -> None:
     """Writes `reconstructions.csv`, `codes.npy` and the report."""
-    outcome.found.write(session.folder / "reconstructions.csv")
-    write_atomic(session.folder / "codes.npy", lambda path: save(path, outcome.codes))
-    found = Reconstructions.read(session.folder / "reconstructions.csv")  # as everybody reads it, to nine digits
+    outcome.found.write(session.folder / RECONSTRUCTIONS)
+    write_array(session.folder / CODES, outcome.codes)
+    found = Reconstructions.read(session.folder / RECONSTRUCTIONS)  # as everybody reads it, to nine digits
     record.results = {name: summarise_reconstructions(found.of(name)) for name in dict.fromkeys(found.split)}
-    row_of = {file: row for row, file in enumerate(session.dataset.files)}
     split = "test" if "test" in found.split else "val"
-    places = np.flatnonzero([name == split for name in found.split])
-    rows = np.array([row_of[found.files[i]] for i in places], np.int64)
-    known = baselines(session, outcome.codes[places], rows)
-    write_report(session, record, page_of(session, found, outcome.codes, known))
-
-
-def save(path: object, values: NDArray[np.float32]) -> None:
-    with open(str(path), "wb") as file:
-        np.save(file, values, allow_pickle=False)
+    codes = outcome.codes[np.array(found.split) == split]
+    write_report(session, record, page_of(session, split, found.of(split), codes))

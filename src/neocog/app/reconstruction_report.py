@@ -10,10 +10,21 @@ from torch import Tensor
 
 from neocog import report
 from neocog.app.building import evaluation_loader, noise_of
-from neocog.app.codes import Baselines, Codes, fan, nearest_rows, prior_of, trained_codes
+from neocog.app.codes import (
+    MOST,
+    Codes,
+    baselines,
+    between,
+    codes_of,
+    decoded,
+    fan,
+    prior_of,
+    trained_codes,
+)
 from neocog.app.pictures import mosaic, png
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.noise import Noise
+from neocog.data.preprocess import denormalise
 from neocog.evaluate import evaluating
 from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 
@@ -28,44 +39,42 @@ SIDE = 96  # pixels of a thumbnail, at most
 
 
 def page_of(
-    session: "Session", found: Reconstructions, codes: NDArray[np.float32], baselines: Baselines
+    session: "Session", split: str, part: Reconstructions, codes: NDArray[np.float32]
 ) -> report.ReconstructionFacts:
-    """`codes`: (N, D), a row for each row of `found`."""
-    split = "test" if "test" in found.split else "val"
-    places = np.flatnonzero([name == split for name in found.split])
-    part = found.of(split)
+    """`codes`: (N, D), a row for each row of `part`, the pictures of `split`."""
     network = session.loaded.network
     assert isinstance(network, Autoencoder)
     worst = np.argsort(-part.measures["mse"], kind="stable")[:SHOWN].tolist()
-    train = trained_codes(session)
+    row_of = {file: row for row, file in enumerate(session.dataset.files)}
+    rows = np.array([row_of[file] for file in part.files], np.int64)
+    train, kept = trained_codes(session), codes_of(session, rows[:MOST])
     return report.ReconstructionFacts(
         split=split,
         numbers=summarise_reconstructions(part),
         code_shape=tuple(network.code_shape),
         noise=str(Noise.parse(session.config.noise or "none")),
-        baselines=tuple(baselines.lines()),
-        some=rows_of(session, part, list(range(min(SHOWN, len(part.files))))),
-        worst=rows_of(session, part, worst),
-        scatter=scatter(codes[places], part.classes),
+        baselines=tuple(baselines(session, train, kept).lines()),
+        some=rows_of(session, part, rows, list(range(min(SHOWN, len(rows))))),
+        worst=rows_of(session, part, rows, worst),
+        scatter=scatter(codes, part.classes),
         samples=samples(session, network, train) if network.generates else (),
-        paths=paths(session, network, codes[places]) if network.generates and len(places) > 1 else (),
+        paths=paths(network, codes) if network.generates else (),
         plane=plane(network, codes) if network.generates and network.code_shape == (2,) else None,
     )
 
 
-def rows_of(session: "Session", part: Reconstructions, places: Sequence[int]) -> tuple[report.GivenBack, ...]:
-    """What the network saw, what it gave back, and by how much that differs, of some pictures."""
+def rows_of(
+    session: "Session", part: Reconstructions, rows: NDArray[np.int64], places: Sequence[int]
+) -> tuple[report.GivenBack, ...]:
+    """What the network saw, what it gave back, and by how much that differs, of some of the pictures in `rows`."""
     data, network, pre = session.dataset, session.loaded.network, session.preprocessing
-    row_of = {file: row for row, file in enumerate(data.files)}
-    rows = np.array([row_of[part.files[i]] for i in places], np.int64)
     noise = noise_of(session.config)
-    loader = evaluation_loader(data, rows, pre, session.machine, session.config.threads, noise=noise)
+    loader = evaluation_loader(data, rows[places], pre, session.machine, session.config.threads, noise=noise)
     given: list[report.GivenBack] = []
-    mean, std = (torch.tensor(values)[:, None, None] for values in (pre.mean, pre.std))
     with evaluating(network), torch.inference_mode():
         for batch in loader.epoch(0):
             out = network(batch.images).float().cpu()
-            seen = batch.images.float().cpu() * std + mean
+            seen = denormalise(batch.images, pre).cpu()
             for i, row in enumerate(batch.indices.tolist()):
                 truth = batch.targets[i].cpu()
                 place = places[len(given)]
@@ -105,24 +114,27 @@ def samples(session: "Session", network: Autoencoder, train: Codes) -> tuple[rep
     generator = torch.Generator().manual_seed(session.config.seed)
     drawn = prior_of(network, train.codes).draw(SAMPLES, generator)
     made = decoded(network, drawn)
-    near = nearest_rows(session, made, train.rows)
+    known = torch.from_numpy(train.pixels)
+    nearest = torch.cdist(made.flatten(1), known).argmin(1).tolist()
     return tuple(
-        report.Pair(png(picture, SIDE), png(train_picture, SIDE), session.dataset.files[row])
-        for picture, (row, train_picture) in zip(made, near, strict=True)
+        report.Pair(
+            png(picture, SIDE), png(known[place].view_as(picture), SIDE), session.dataset.files[train.rows[place]]
+        )
+        for picture, place in zip(made, nearest, strict=True)
     )
 
 
-def paths(session: "Session", network: Autoencoder, codes: NDArray[np.float32]) -> tuple[report.Path, ...]:
+def paths(network: Autoencoder, codes: NDArray[np.float32]) -> tuple[report.Path, ...]:
     """Interpolations between pictures, and traversals of the numbers that vary most."""
-    first = torch.from_numpy(codes).view(-1, *network.code_shape)
-    found = []
-    for a, b in ((0, 1), (2, 3), (4, 5)):
-        if b < len(codes):
-            mixed = torch.stack([torch.lerp(first[a], first[b], t) for t in torch.linspace(0, 1, STEPS)])
-            found.append(report.Path("From one picture's code to another's", strip(decoded(network, mixed))))
-    if len(network.code_shape) == 1:
-        for name, line in fan(first, STEPS):
-            found.append(report.Path(name, strip(decoded(network, line))))
+    every = torch.from_numpy(codes)
+    found = [
+        report.Path("From one picture's code to another's", strip(network, between(every[a], every[a + 1], STEPS)))
+        for a in range(0, min(6, len(every) - 1), 2)
+    ]
+    if len(network.code_shape) == 1 and len(every) > 1:
+        for number, way in fan(every, STEPS):
+            what = f"Number {number} of the code, from low to high, the others at their mean"
+            found.append(report.Path(what, strip(network, every.mean(0) + way)))
     return tuple(found)
 
 
@@ -135,13 +147,5 @@ def plane(network: Autoencoder, codes: NDArray[np.float32], side: int = 15) -> b
     return mosaic(decoded(network, grid), side)
 
 
-def decoded(network: Autoencoder, codes: Tensor) -> Tensor:
-    """(N, *code_shape) -> (N, C, H, W) in 0..1, on the CPU."""
-    device = next(network.parameters()).device
-    with evaluating(network), torch.inference_mode():
-        parts = [network.decode(part.to(device)).float().sigmoid().cpu() for part in torch.split(codes, 64)]
-    return torch.cat(parts)
-
-
-def strip(pictures: Tensor) -> bytes:
-    return mosaic(pictures, len(pictures))
+def strip(network: Autoencoder, codes: Tensor) -> bytes:
+    return mosaic(decoded(network, codes), len(codes))

@@ -1,6 +1,5 @@
 """A run's page, filled in from what the run left behind."""
 
-import io
 import json
 import shlex
 from collections.abc import Iterator
@@ -8,7 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from neocog import report
@@ -17,6 +15,7 @@ from neocog.app.building import evaluation_loader, training_loader
 from neocog.app.choosing import Evidence
 from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
+from neocog.app.pictures import png
 from neocog.app.records import Record
 from neocog.app.selecting import Candidate
 from neocog.core.autoencoder import Autoencoder
@@ -28,7 +27,7 @@ from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
 from neocog.costs.cost import cost
 from neocog.costs.table import Row
-from neocog.data.colour import to_image
+from neocog.data.preprocess import denormalise
 from neocog.data.scan import Duplicates
 from neocog.evaluate import Predictions, summarise
 
@@ -322,14 +321,5 @@ def thumbnails(session: "Session", rows: list[int]) -> list[report.Picture]:
 
 
 def to_png(image: Tensor, preprocessing: Preprocessing) -> bytes:
-    """(C, S, S) normalised -> PNG bytes: the inverse of `normalise`, at most THUMBNAIL pixels a side."""
-    channels = image.shape[0]
-    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    if len(mean) != channels:
-        mean, std = mean.mean().view(1, 1, 1), std.mean().view(1, 1, 1)
-    pixels = ((image.float() * std + mean) * 255).round().clamp(0, 255).byte()
-    picture = to_image(pixels.permute(1, 2, 0).numpy())
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))
-    out = io.BytesIO()
-    picture.save(out, "PNG", optimize=True)
-    return out.getvalue()
+    """(C, S, S) normalised -> PNG bytes, at most THUMBNAIL pixels a side."""
+    return png(denormalise(image, preprocessing), THUMBNAIL)

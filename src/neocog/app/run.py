@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from neocog.app.machine import Machine, choose_machine
 from neocog.app.zoo import open_network
@@ -23,7 +24,16 @@ from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstru
 from neocog.export.bundle import ModelCard, read_card
 
 RECONSTRUCTIONS = "reconstructions.csv"
+CODES = "codes.npy"
 FOLDS = "folds.json"  # lies in a folder of several runs
+
+
+class Seen(NamedTuple):
+    """Some pictures as a network takes them. `failures`: (file, why it could not be read)."""
+
+    files: list[Path]
+    images: Tensor  # (B, C, S, S), on the machine's device
+    failures: list[tuple[Path, str]]
 
 
 class Prediction(NamedTuple):
@@ -123,24 +133,29 @@ class Run:
         machine = choose_machine(self.config)
         network = self.network()
         machine.place(network)
-        return self._predict(network, machine, find_pictures(files), batch_size, threads)
+        return self._predict(network, machine, self.images(files, machine, batch_size=batch_size, threads=threads))
 
-    def _predict(
-        self, network: Network, machine: Machine, files: Iterator[Path], batch_size: int, threads: int
-    ) -> Iterator[Prediction]:
-        card = self.card
-        options = DecodeOptions(card.in_channels, card.background, self.config.max_pixels)
+    def _predict(self, network: Network, machine: Machine, batches: Iterator[Seen]) -> Iterator[Prediction]:
         nothing = np.zeros(0, np.float32)
-        for paths, pictures, failures in stream(files, options, card.preprocessing, batch_size, threads):
-            for path, problem in failures:
-                yield Prediction(path, None, 0.0, nothing, f"{problem.reason}: {problem.detail}")
-            if not paths:
+        for seen in batches:
+            for path, problem in seen.failures:
+                yield Prediction(path, None, 0.0, nothing, problem)
+            if not seen.files:
                 continue
-            memory_format = torch.channels_last if machine.channels_last else torch.contiguous_format
-            images = normalise(pictures.to(machine.device), card.preprocessing, memory_format=memory_format)
             autocast = torch.autocast(machine.device.type, torch.bfloat16, enabled=machine.bf16)
             with evaluating(network), torch.inference_mode(), autocast:
-                scores = network(images).float()
-            for path, row in zip(paths, probabilities_of(network, scores).cpu().numpy(), strict=True):
+                scores = network(seen.images).float()
+            for path, row in zip(seen.files, probabilities_of(network, scores).cpu().numpy(), strict=True):
                 best = int(row.argmax())
-                yield Prediction(path, card.classes[best], float(row[best]), row)
+                yield Prediction(path, self.classes[best], float(row[best]), row)
+
+    def images(
+        self, files: Iterable[str | Path], machine: Machine, *, batch_size: int = 32, threads: int = 0
+    ) -> Iterator[Seen]:
+        """Pictures, or those of folders, as the run's network takes them on this machine."""
+        card = self.card
+        options = DecodeOptions(card.in_channels, card.background, self.config.max_pixels)
+        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
+        for paths, pixels, failures in stream(find_pictures(files), options, card.preprocessing, batch_size, threads):
+            images = normalise(pixels.to(machine.device), card.preprocessing, memory_format=layout)
+            yield Seen(paths, images, [(path, f"{bad.reason}: {bad.detail}") for path, bad in failures])

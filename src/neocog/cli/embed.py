@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from neocog.cli.out import JSON, as_json, line
-from neocog.core.cells import to_cell
 from neocog.core.errors import DataError, UsageError
 
 
@@ -25,7 +24,7 @@ def embed(
 ) -> None:  # fmt: skip
     import numpy as np
 
-    from neocog.app.autoencoding import Opened, map_of, write_picture
+    from neocog.app.autoencoding import Opened, map_of, write_vectors
     from neocog.app.autoencoding import embed as embeddings
     from neocog.core.files import write_atomic
 
@@ -41,18 +40,9 @@ def embed(
     if not good:
         raise DataError("there are no pictures in what was given", "give picture files, or a folder that holds some")
     vectors = np.stack([vector for _, vector in good])
-    names = [str(file) for file, _ in good]
-    if out.suffix == ".csv":
-        heads = ",".join(f"v{i}" for i in range(vectors.shape[1]))
-        rows = (
-            to_cell(name) + "," + ",".join(f"{v:.9g}" for v in row) for name, row in zip(names, vectors, strict=True)
-        )
-        write_atomic(out, f"file,{heads}\n" + "".join(f"{row}\n" for row in rows))
-    else:
-        write_atomic(out, lambda path: save(path, vectors))
-        write_atomic(out.with_suffix(".txt"), "".join(f"{name}\n" for name in names))
+    write_vectors(out, [file for file, _ in good], vectors)
     if picture is not None:
-        write_picture(picture, map_of(vectors, method))
+        write_atomic(picture, map_of(vectors, "tsne" if method == "tsne" else "pca"))
     if json:
         as_json({"out": out, "vectors": len(vectors), "numbers": vectors.shape[1], "picture": picture})
     else:
@@ -61,10 +51,3 @@ def embed(
             line("picture", str(picture))
     if len(good) < len(found):
         raise DataError(f"{len(found) - len(good)} of {len(found)} files could not be read", "they are named above")
-
-
-def save(path: Path, vectors: object) -> None:
-    import numpy as np
-
-    with path.open("wb") as file:
-        np.save(file, vectors, allow_pickle=False)  # type: ignore[arg-type]

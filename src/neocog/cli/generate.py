@@ -20,13 +20,15 @@ def generate(
     seed: Annotated[int, typer.Option(min=0, help="What is drawn follows from it.")] = 0,
     json: JSON = False,
 ) -> None:
-    from neocog.app.autoencoding import Opened, sheet, write_picture
+    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import generate as made
+    from neocog.app.pictures import mosaic
+    from neocog.core.files import write_atomic
 
     path = new_file(out, run, "generated")
     opened = Opened.of(run)
     pictures = made(opened, number, seed)
-    write_picture(path, sheet(pictures, columns=max(1, round(number**0.5))))
+    write_atomic(path, mosaic(pictures, max(1, round(number**0.5)), limit=None))
     if json:
         as_json({"out": path, "pictures": number, "seed": seed})
         return

@@ -21,11 +21,13 @@ def interpolate(
     out: Annotated[Path | None, typer.Option(help="The PNG file (default: beside the run).")] = None,
     json: JSON = False,
 ) -> None:
-    from neocog.app.autoencoding import Opened, sheet, write_picture
+    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import interpolate as between
+    from neocog.app.pictures import mosaic
+    from neocog.core.files import write_atomic
 
     path = new_file(out, run, "interpolated")
-    write_picture(path, sheet(between(Opened.of(run), a, b, steps), columns=steps))
+    write_atomic(path, mosaic(between(Opened.of(run), a, b, steps), steps, limit=None))
     if json:
         as_json({"out": path, "pictures": steps})
     else:

@@ -65,8 +65,8 @@ class Watch:
     def step_ended(
         self, batch: int, batches: int, mean_loss: float, accuracy: float | None, rate: float, **_: Any
     ) -> None:
-        right = "" if accuracy is None else f"  accuracy {accuracy:.3f}"
-        text = f"loss {significant(mean_loss)}{right}  {rate:,.0f} images/s"
+        text = f"loss {mean_loss:.5f}" if accuracy is None else f"loss {mean_loss:.3f}  accuracy {accuracy:.3f}"
+        text += f"  {rate:,.0f} images/s"
         self.show(self.what, batch, batches, text)
 
     def epoch_ended(self, row: dict[str, Any], epochs: int, better: bool) -> None:
@@ -125,15 +125,10 @@ class Watch:
 
 
 def measured(row: dict[str, Any], of: str) -> str:
-    """An epoch's loss, and its accuracy or PSNR where there is one."""
-    text = f"loss {significant(row[f'{of}_loss'])}"
+    """An epoch's loss, and its accuracy or PSNR where there is one. Errors of pixels are small: five digits."""
     if f"{of}_accuracy" in row:
-        text += f" accuracy {row[f'{of}_accuracy']:.4f}"
+        return f"loss {row[f'{of}_loss']:.3f} accuracy {row[f'{of}_accuracy']:.4f}"
+    text = f"loss {row[f'{of}_loss']:.5f}"
     if f"{of}_psnr" in row:
         text += f" PSNR {row[f'{of}_psnr']:.2f} dB"
     return text
-
-
-def significant(loss: float) -> str:
-    """Three digits behind the point; five of what is small."""
-    return f"{loss:.3f}" if abs(loss) >= 0.0995 else f"{loss:.5f}"

@@ -23,12 +23,14 @@ def traverse(
 ) -> None:
     import torch
 
-    from neocog.app.autoencoding import Opened, sheet, write_picture
+    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import traverse as rows_of
+    from neocog.app.pictures import mosaic
+    from neocog.core.files import write_atomic
 
     path = new_file(out, run, "traversed")
     rows = list(rows_of(Opened.of(run), picture, steps, numbers))
-    write_picture(path, sheet(torch.cat([row for _, row in rows]), columns=steps))
+    write_atomic(path, mosaic(torch.cat([row for _, row in rows]), steps, limit=None))
     if json:
         as_json({"out": path, "rows": [what for what, _ in rows]})
         return

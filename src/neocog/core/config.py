@@ -6,73 +6,22 @@ Order of precedence: defaults < file < command line.
 """
 
 import json
-import re
 import stat
 import tomllib
-import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from neocog.core.contradictions import contradictions
 from neocog.core.errors import UsageError
-from neocog.core.noise import Noise, Sparsity
 from neocog.core.problems import problems
-from neocog.core.spec import MAX_CHANNELS
+from neocog.core.setting_types import Channels, Name, NoiseText, Pattern, Sparse
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e3)]
 # The complete settings take about 2,000; and tomllib's time grows with the square of the parts of a dotted key.
 MAX_CONFIG_BYTES = 20_000
-
-
-def _file_name(text: str) -> str:
-    """Bytes in names that are no UTF-8 are surrogates in Python, and welcome; what no name can hold is not."""
-    if "\0" in text:
-        raise ValueError("no name holds a NUL character")
-    try:
-        text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        raise ValueError("no name holds half of a surrogate pair") from None
-    return text
-
-
-def _regular_expression(text: str) -> str:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # about brackets that a later Python may read otherwise
-            re.compile(text)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"it is no regular expression ({str(error) or 'nested too deeply'})") from None
-    return text
-
-
-def _channels(value: Any) -> str:
-    """5 -> "5"."""
-    text = str(value) if type(value) is int else value
-    if text == "3":
-        raise ValueError("use rgb")
-    known = ("auto", "rgb", "grey", *map(str, range(2, MAX_CHANNELS + 1)))
-    if text not in known:
-        raise ValueError(f"must be auto, rgb, grey, or a number of bands from 2 to {MAX_CHANNELS}")
-    return str(text)
-
-
-def _noise(value: Any) -> Any:
-    """0.1 -> "gaussian:0.1"."""
-    text = repr(float(value)) if type(value) in (int, float) else value
-    return str(Noise.parse(text)) if isinstance(text, str) else value
-
-
-def _sparse(text: str) -> str:
-    Sparsity.parse(text)
-    return text
-
-
-Name = Annotated[str, AfterValidator(_file_name)]
-NoiseText = Annotated[str, BeforeValidator(_noise)]
-Sparse = Annotated[str, AfterValidator(_sparse)]
-Channels = Annotated[str, BeforeValidator(_channels)]
 
 
 class TrainConfig(BaseModel):
@@ -186,7 +135,7 @@ class TrainConfig(BaseModel):
     follow_links: bool = Field(False, description="follow symbolic links inside the data folder")
     threads: int = Field(0, ge=0, le=256, description="threads that decode pictures (0: one per core)")
 
-    group_by: Annotated[str, Field(max_length=1000), AfterValidator(_regular_expression)] | None = Field(
+    group_by: Pattern | None = Field(
         None,
         description="regular expression on file names: pictures of which it matches the same text (its first group, "
         "such as a patient's number) stay in one set",

@@ -7,8 +7,12 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from neocog.core.errors import ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # A disk, a quota or a process's limit that is exhausted.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -53,6 +57,17 @@ def write_atomic(path: Path, write: Callable[[Path], object] | bytes | str, need
             ) from error
         raise
     return path
+
+
+def write_array(path: Path, values: "NDArray[Any]") -> Path:
+    """An array as a .npy file, whole or not at all, without pickle."""
+    import numpy as np
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a name would be given another ending
+            np.save(file, values, allow_pickle=False)
+
+    return write_atomic(path, save, needed=values.nbytes)
 
 
 def is_full(error: Exception) -> bool:

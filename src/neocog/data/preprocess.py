@@ -85,6 +85,15 @@ def normalise(
     return out
 
 
+def denormalise(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """(..., C, H, W), what `normalise` made -> float32 in 0..1."""
+    mean, std = (
+        per_channel(values, images.shape[-3], images.device)[:, None, None]
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return images.float() * std + mean
+
+
 def parts(batch: Tensor) -> list[slice]:
     """Slices of a batch whose floats stay in a core's cache; on other devices the batch as a whole."""
     n = len(batch)

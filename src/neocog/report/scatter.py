@@ -1,6 +1,6 @@
 """Points on a plane, coloured by class: an autoencoder's codes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
@@ -35,7 +35,7 @@ def scatter(found: Scatter) -> Markup:
     ).format(SIDE, words, body)
 
 
-def _scale(values: list[float]):  # type: ignore[no-untyped-def]
+def _scale(values: list[float]) -> Callable[[float], float]:
     ordered = sorted(values)
     low, high = ordered[len(ordered) // 100], ordered[-1 - len(ordered) // 100]
     span = (high - low) or 1.0

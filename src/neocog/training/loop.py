@@ -274,6 +274,8 @@ class Trainer:
         if self.budget is not None and progress.done < progress.planned:
             self.budget.validated(time.monotonic() - ended)
             self._plan(self.budget.plan(progress.done) if not self.budget.is_over() else progress.done)
+            if progress.done == progress.planned:
+                self._save()  # the state says that this is the end
 
     def _write_metrics(self) -> None:
         lines = (json.dumps(row, allow_nan=False) for row in self.progress.history)
