@@ -268,7 +268,8 @@ def open_data(config: TrainConfig, resize: int, channels: int | None, events: Ev
         config.data, DecodeOptions(channels or 3, config.background, config.max_pixels, config.frames), resize=resize,
         val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.seed,
         threads=config.threads, max_excluded=config.max_excluded, strict=config.strict,
-        follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes, group_by=config.group_by,
+        follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,
+        unlabelled=config.task == "reconstruction", group_by=config.group_by,
         on_progress=lambda done, total: events.emit("progress", what="scanning", done=done, total=total),
     )  # fmt: skip
     if config.fold is not None:

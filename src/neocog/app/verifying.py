@@ -165,7 +165,8 @@ def check_pictures(folder: Path, config: TrainConfig, events: Events) -> Check:
 def hashes(config: TrainConfig, events: Events) -> dict[str, str]:
     """File name -> sha256 as it is now, of the data's files; empty where one cannot be read."""
     source = open_source(
-        config.data, follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes
+        config.data, follow_links=config.follow_links, allow_empty_classes=config.allow_empty_classes,
+        unlabelled=config.task == "reconstruction",
     )  # fmt: skip
     if source.arrays is not None:
         data = open_data(config, 256, None, events)

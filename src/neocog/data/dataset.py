@@ -120,6 +120,7 @@ def open_dataset(
     strict: bool = False,
     follow_links: bool = False,
     allow_empty_classes: bool = False,
+    unlabelled: bool = False,
     group_by: str | None = None,
     cache_dir: Path | None = None,
     resident: bool = True,
@@ -130,11 +131,14 @@ def open_dataset(
 
     `options.channels` is what the pictures are decoded to; `with_channels(1)` follows where `grey` says that nothing
     is lost. `resize`: pictures with a longer short side are kept shrunk to it; None keeps them as they are.
-    `cache_dir`: default ~/.cache/neocog/pictures. `resident`: small pictures of one size are held in memory.
+    `unlabelled`: see `open_source`. `cache_dir`: default ~/.cache/neocog/pictures. `resident`: small pictures of one
+    size are held in memory.
     """
     pattern = compiled(group_by)
     if isinstance(data, str):
-        data = open_source(data, follow_links=follow_links, allow_empty_classes=allow_empty_classes)
+        data = open_source(
+            data, follow_links=follow_links, allow_empty_classes=allow_empty_classes, unlabelled=unlabelled
+        )
 
     def prepare(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(H, W, C) as decoded -> as kept: shrunk, and one channel where all are equal."""
@@ -149,7 +153,7 @@ def open_dataset(
         result = assemble(data, found, max_excluded=max_excluded, strict=strict)
         try:
             good = [item for item, one in zip(data.items, found, strict=True) if not one.reason]
-            check_classes(Source(data.name, good))
+            check_classes(Source(data.name, good), least=1 if unlabelled else 2)
         except DataError as error:
             raise ScanError(error.cause, error.hint, result) from None
         return result

@@ -3,7 +3,7 @@
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from neocog.core.errors import DataError
@@ -16,8 +16,9 @@ SYSTEM = {"thumbs.db", "desktop.ini", "__macosx", "icon\r", "ehthumbs.db"}
 OTHER_PICTURES = {".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".ico", ".tga", ".svg", ".dng", ".cr2", ".nef"}
 
 
-def read(root: Path, follow_links: bool, allow_empty_classes: bool) -> Source:
-    """Every file below a class folder that is, or is called, a picture. DataError names what is wrong."""
+def read(root: Path, follow_links: bool, allow_empty_classes: bool, unlabelled: bool = False) -> Source:
+    """Every file below a class folder that is, or is called, a picture. DataError names what is wrong. `unlabelled`:
+    where there are no class folders, pictures of one class that is called as the folder."""
     walk = Walk(root, follow_links)
     folders, files = walk.list(root)
     source = Source(root.resolve().name, [], ignored=walk.ignored)
@@ -26,11 +27,16 @@ def read(root: Path, follow_links: bool, allow_empty_classes: bool) -> Source:
         for folder in folders:
             if folder.name in splits:
                 inner, loose = walk.list(folder)
+                if unlabelled and not inner and any(map(is_picture, loose)):
+                    _unlabelled(source, walk, loose, splits[folder.name])
+                    continue
                 _loose(source, folder, inner, loose)
                 _classes(source, walk, inner, splits[folder.name], allow_empty_classes)
             else:
                 source.warnings.append(f"the folder {folder.name!a} beside train/ is not used")
         _same_classes(source, root)
+    elif unlabelled and not folders and any(map(is_picture, files)):
+        _unlabelled(source, walk, files, None)
     else:
         _loose(source, root, folders, files)
         _classes(source, walk, folders, None, allow_empty_classes)
@@ -70,6 +76,11 @@ def _classes(source: Source, walk: "Walk", folders: list[Path], split: str | Non
                 hint = "add pictures, remove the folder, or give --allow-empty-classes"
                 raise DataError(f"the class folder {where!a} holds no pictures", hint)
             source.warnings.append(f"the class folder {where!a} holds no pictures and is left out")
+
+
+def _unlabelled(source: Source, walk: "Walk", files: list[Path], split: str | None) -> None:
+    for path in walk.pictures_of(files):
+        source.items.append(Item(path.relative_to(walk.root).as_posix(), path, source.name, split))
 
 
 def _same_classes(source: Source, root: Path) -> None:
@@ -184,9 +195,12 @@ class Walk:
         pending = [folder]
         while pending:
             folders, files = self.list(pending.pop())
-            for path in files:
-                if is_picture(path):
-                    yield path
-                else:
-                    self._ignored[f"*{path.suffix.lower()}" if path.suffix else "no suffix"] += 1
+            yield from self.pictures_of(files)
             pending += reversed(folders)
+
+    def pictures_of(self, files: Iterable[Path]) -> Iterator[Path]:
+        for path in files:
+            if is_picture(path):
+                yield path
+            else:
+                self._ignored[f"*{path.suffix.lower()}" if path.suffix else "no suffix"] += 1

@@ -49,8 +49,11 @@ class Source:
         return sorted({item.label for item in self.items})
 
 
-def open_source(data: str, *, follow_links: bool = False, allow_empty_classes: bool = False) -> Source:
-    """DataError, with what to do, where `data` is nothing that can be learned from."""
+def open_source(
+    data: str, *, follow_links: bool = False, allow_empty_classes: bool = False, unlabelled: bool = False
+) -> Source:
+    """DataError, with what to do, where `data` is nothing that can be learned from. `unlabelled`: one class is enough,
+    and pictures need no class folder: those of a folder of pictures are of one class that is called as the folder."""
     from neocog.data import folders, named, originals  # each knows Source and Item
 
     path = Path(data).expanduser()
@@ -59,7 +62,7 @@ def open_source(data: str, *, follow_links: bool = False, allow_empty_classes: b
     except (OSError, ValueError) as error:
         raise DataError(f"{data!r} cannot be a path ({error})", "give a folder, a CSV or a named set") from None
     if is_folder:
-        source = originals.find(path) or folders.read(path, follow_links, allow_empty_classes)
+        source = originals.find(path) or folders.read(path, follow_links, allow_empty_classes, unlabelled)
     elif is_file and path.suffix.lower() in (".csv", ".tsv"):
         source = read_table(path)
     elif is_file and path.suffix.lower() in ARCHIVES:
@@ -74,7 +77,7 @@ def open_source(data: str, *, follow_links: bool = False, allow_empty_classes: b
         near = did_you_mean(data, [*named.NAMED, *_neighbours(path)])
         hint = near or f"give a folder, a CSV, or one of {', '.join(named.NAMED)}"
         raise DataError(f"there is no folder, table or named set {data!r}", hint)
-    check_classes(source)
+    check_classes(source, least=1 if unlabelled else 2)
     return source
 
 
@@ -85,12 +88,12 @@ def _neighbours(path: Path) -> list[str]:
         return []
 
 
-def check_classes(source: Source) -> None:
-    """At least two classes, and no two whose names a file system or a person would take for one."""
+def check_classes(source: Source, least: int = 2) -> None:
+    """So many classes at least, and no two whose names a file system or a person would take for one."""
     check_names(source.classes)
     if not source.items:
         raise DataError(f"{source.name} holds no pictures", f"give {LAYOUT}")
-    if len(source.classes) < 2:
+    if len(source.classes) < least:
         raise DataError(f"{source.name} has only one class, {source.classes[0]!r}", "at least two classes are needed")
 
 
