@@ -155,11 +155,11 @@ def test_a_quantised_code_is_the_nearest_of_the_book() -> None:
 # --- Boltzmann machines ---
 
 
-def tiny() -> Boltzmann:
+def tiny(linear: bool = False) -> Boltzmann:
     torch.manual_seed(1)
-    machine = Boltzmann(4, 3).double()
+    machine = Boltzmann(4, 3, linear).double()
     for parameter in machine.parameters():
-        nn.init.normal_(parameter, std=0.8)
+        nn.init.normal_(parameter, std=0.5 if linear else 0.8)
     return machine
 
 
@@ -179,6 +179,17 @@ def test_free_energy_sums_over_the_hidden_units() -> None:
     assert torch.allclose(machine.free_energy(seen), -(-energies(machine, seen)).logsumexp(1))
 
 
+def test_free_energy_integrates_over_hidden_numbers() -> None:
+    """p(v, h) ~ exp(visible . v + h . (hidden + W v) - h . h / 2), each number h on a fine grid."""
+    machine = tiny(linear=True)
+    seen = all_states(4)
+    grid = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    exponents = machine.up(seen)[..., None] * grid - 0.5 * grid.square()
+    integrals = (exponents.logsumexp(-1) + (grid[1] - grid[0]).log()).sum(1)
+    constant = 3 * 0.5 * math.log(2 * math.pi)
+    assert torch.allclose(machine.free_energy(seen), -(seen @ machine.visible) - integrals + constant, atol=1e-9)
+
+
 def test_the_gradient_is_that_of_the_likelihood() -> None:
     """What contrastive divergence estimates, with all states in the place of samples, against -log p enumerated."""
     machine, pictures = tiny(), all_states(4)[[3, 5, 5, 14]]
@@ -193,8 +204,9 @@ def test_the_gradient_is_that_of_the_likelihood() -> None:
         assert torch.allclose(a, b, atol=1e-12)
 
 
-def test_gibbs_sampling_reaches_the_distribution() -> None:
-    machine = tiny()
+@pytest.mark.parametrize("linear", [False, True])
+def test_gibbs_sampling_reaches_the_distribution(linear: bool) -> None:
+    machine = tiny(linear)
     truth = (-machine.free_energy(all_states(4))).softmax(0)
     torch.manual_seed(0)
     samples = machine.gibbs(torch.zeros(40_000, 4, dtype=torch.float64), 30)

@@ -6,8 +6,7 @@ energies of pictures and of what a few steps of its own dynamics make of them.
 deep_belief: Hinton and Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 313, 2006,
 doi:10.1126/science.1127647. Machine after machine learns what the one below it says, 784-1000-500-250-30 for digits;
 then the stack is unrolled into an autoencoder, which learns as a whole.
-Differs from the paper: the decoder keeps the encoder's weights, transposed; the code's units are logistic while their
-machine learns.
+Differs from the paper: the decoder keeps the encoder's weights, transposed.
 """
 
 from collections import OrderedDict
@@ -26,15 +25,14 @@ ALONE = 0.5  # share of a stack's training in which its machines learn one after
 
 
 class Top(nn.Module):
-    """(B, V) -> the code of the last machine, probabilities or, `linear`, their logits."""
+    """(B, V) -> the code of the last machine."""
 
-    def __init__(self, machine: Boltzmann, linear: bool) -> None:
+    def __init__(self, machine: Boltzmann) -> None:
         super().__init__()
-        self.machine, self.linear = machine, linear
+        self.machine = machine
 
     def forward(self, v: Tensor) -> Coded:
-        up = self.machine.up(v)
-        return Coded(up if self.linear else up.sigmoid())
+        return Coded(self.machine(v))
 
 
 class Tied(nn.Module):
@@ -51,11 +49,12 @@ class Stack(Autoencoder):
         self.in_channels, self.fixed_size = in_channels, image_size
         sizes = [in_channels * image_size**2, *widths]
         machines = [Boltzmann(a, b) for a, b in pairwise(sizes)]
+        machines[-1].linear = linear
         self.stem = nn.Flatten()
         self.stages = nn.Sequential(OrderedDict((f"machine{i}", m) for i, m in enumerate(machines[:-1], start=1)))
         self.stage_channels, self.stage_strides = tuple(widths[:-1]), (0,) * (len(widths) - 1)
         self.code_shape = (widths[-1],)
-        self.set_head(Top(machines[-1], linear), Tied, classes)
+        self.set_head(Top(machines[-1]), Tied, classes)
         self.step: int | None = 0  # of the machine that learns; None: all together
 
     @property
@@ -64,9 +63,7 @@ class Stack(Autoencoder):
         return [m for m in (*self.stages, top) if isinstance(m, Boltzmann)]
 
     def decode(self, code: Tensor, size: object = None, switches: object = ()) -> Tensor:
-        top = self.head.get_submodule("code")
-        assert isinstance(top, Top)
-        h = code.sigmoid() if top.linear else code
+        h = code
         *others, first = reversed(self.machines)
         for machine in others:
             h = machine.down(h).sigmoid()
