@@ -256,7 +256,7 @@ class TrainConfig(BaseModel):
         None,
         description="noise on the pictures, KIND:STRENGTH: gaussian:0.1 (or 0.1), its standard deviation on the 0..1 "
         "scale; autoencoders, which give back the picture without it: also salt_pepper:0.2, mask:0.5, patches:0.75, "
-        "low_resolution:4, grey, adversarial:0.1",
+        "low_resolution:4, grey, binary, adversarial:0.1",
     )
     erasing: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="probability that a rectangle is erased"

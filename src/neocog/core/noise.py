@@ -10,6 +10,7 @@ KINDS: dict[str, tuple[str, float, float, float]] = {
     "mask": ("share of the pixels that become grey", 0.0, 1.0, 0.5),
     "patches": ("share of the patches, 7 by 7 of them, that become grey", 0.0, 1.0, 0.75),
     "low_resolution": ("how many times smaller the picture becomes before it is enlarged again", 2.0, 16.0, 4.0),
+    "binary": ("share of the values that become 0 or 1, with their own value as probability of 1", 1.0, 1.0, 1.0),
     "grey": ("how much of the colour goes", 0.0, 1.0, 1.0),
     "adversarial": (
         "largest change of a value on the 0..1 scale, by a step that makes the result worse",

@@ -3,7 +3,8 @@
 Vincent et al., "Stacked Denoising Autoencoders", JMLR 11, 2010 (Gaussian, salt-and-pepper and masking noise); He et
 al., "Masked Autoencoders", CVPR 2022, arXiv:2111.06377 (patches). The course's first deck adds colour and restoration.
 Every number is keyed by (seed, epoch, row), as in augment.py. What is worse is still a picture: values stay in 0..255.
-The adversarial step needs the network and is therefore made by the task.
+The adversarial step needs the network and is therefore made by the task. "binary" is no damage: what must come back is
+drawn with the picture, as in Burda et al., ICLR 2016, arXiv:1509.00519, so that bounds can be compared with theirs.
 """
 
 import numpy as np
@@ -38,6 +39,9 @@ def corrupt(values: Tensor, rows: Rows, seed: int, epoch: int, noise: Noise) -> 
             side = max(1, round(values.shape[-1] / noise.strength))
             small = F.interpolate(values, size=(side, side), mode="bilinear", antialias=True)
             return F.interpolate(small, size=values.shape[-2:], mode="bilinear").clamp_(0, 255)
+        case "binary":
+            drawn = per_value(values, rows, seed, epoch, "binary") < values / 255
+            return 255 * drawn.to(values.dtype)
         case "grey":
             bands = values.shape[1]
             weights = torch.tensor(LUMA if bands == 3 else (1 / bands,) * bands, device=values.device)
@@ -49,9 +53,14 @@ def corrupt(values: Tensor, rows: Rows, seed: int, epoch: int, noise: Noise) -> 
 
 def per_pixel(values: Tensor, rows: Rows, seed: int, epoch: int) -> Tensor:
     """(B, 1, S, S) in 0..1: all channels of a pixel share its luck."""
-    luck = torch.empty_like(values[:, :1])
+    return per_value(values[:, :1], rows, seed, epoch, "corruption")
+
+
+def per_value(values: Tensor, rows: Rows, seed: int, epoch: int, purpose: str) -> Tensor:
+    """The shape of `values`, in 0..1."""
+    luck = torch.empty_like(values)
     generator = torch.Generator(device=values.device)
-    for place, key in enumerate(seeding.keys(seed, epoch, rows, "corruption")):
+    for place, key in enumerate(seeding.keys(seed, epoch, rows, purpose)):
         generator.manual_seed(int(key >> np.uint64(1)))
         luck[place].uniform_(generator=generator)
     return luck

@@ -173,11 +173,12 @@ class Loader:
         return Batch(images, targets, indices)
 
     def _pair(self, epoch: int, rows: NDArray[np.int64], pixels: Tensor, noise: Noise) -> Batch:
-        """The pictures made worse, and the pictures."""
+        """The pictures made worse, and the pictures; where they are drawn from their values, these twice."""
         if self.augment is not None and self.augment.changes_colour:
             values = changed(pixels, rows, self.seed, epoch, self.augment)
         else:
             values = pixels.to(torch.float32, memory_format=self.memory_format)
         worse = corrupt(values, rows, self.seed, epoch, noise)
         images = normalise(worse, self.preprocessing, dtype=self.dtype, memory_format=self.memory_format)
-        return Batch(images, values / 255, torch.from_numpy(rows))
+        targets = worse if noise.kind == "binary" else values
+        return Batch(images, targets / 255, torch.from_numpy(rows))

@@ -24,10 +24,14 @@ from neocog.models.autoencoder import CodeSpec, Encoder, Mirrored, digits_spec
 
 SMALLEST = 4  # pixels of the last maps' side
 WIDEST = 256
+DEEPEST = 16  # halvings of any picture
 
 
-def strided(in_channels: int, image_size: int, width: int, *, pooled: bool = False, deepest: int = 99) -> Encoder:
-    """Stages of half the side each, by a stride of 2 or by a pool of 2, until a side is at most SMALLEST."""
+def strided(in_channels: int, image_size: int, width: int, *, pooled: bool = False, deepest: int) -> Encoder:
+    """Stages of half the side each, by a stride of 2 or by a pool of 2, until a side is at most SMALLEST, and `deepest`
+    at most. ValueError where that is less than 1."""
+    if deepest < 1:
+        raise ValueError(f"halvings = {deepest} must be 1 or more")
     stages: OrderedDict[str, nn.Module] = OrderedDict()
     channels: list[int] = []
     side, c = image_size, in_channels
@@ -42,7 +46,7 @@ def strided(in_channels: int, image_size: int, width: int, *, pooled: bool = Fal
     return Encoder(nn.Identity(), nn.Sequential(stages), channels, [2 ** (i + 1) for i in range(len(stages))])
 
 
-def encoder_of(name: str, in_channels: int, image_size: int, width: int, deepest: int = 99) -> Encoder:
+def encoder_of(name: str, in_channels: int, image_size: int, width: int, deepest: int) -> Encoder:
     """ "strided", "pooled", or stem and stages of a network of the zoo."""
     if name in ("strided", "pooled"):
         return strided(in_channels, image_size, width, pooled=name == "pooled", deepest=deepest)
@@ -69,12 +73,14 @@ def encoder_of(name: str, in_channels: int, image_size: int, width: int, deepest
 def conv_ae(
     *, num_classes: int = 0, in_channels: int = 1, image_size: int = 28, latent: int = 32, keep: int = 0,
     act: str = "linear", encoder: str = "strided", decoder: Up = "transposed",
-    code: Literal["vector", "spatial"] = "vector", width: int = 32,
+    code: Literal["vector", "spatial"] = "vector", width: int = 32, halvings: int = DEEPEST,
 ) -> Mirrored:  # fmt: skip
     """`latent`: numbers of the code, or its maps where `code` is "spatial". `keep`: of each code only so many of the
     highest activations stay. `act` bends the code. `encoder`: "strided", "pooled", or any network of the zoo, of which
-    stem and stages serve. `decoder`: "transposed", "resize", or, of an encoder "pooled", "unpool"."""
-    parts = encoder_of(encoder, in_channels, image_size, width)
+    stem and stages serve. `decoder`: "transposed", "resize", or, of an encoder "pooled", "unpool". `halvings`: stages
+    of an own encoder at most, of which 1 or 2 with a spatial code keep what a restored picture needs; as many as the
+    picture has by default."""
+    parts = encoder_of(encoder, in_channels, image_size, width, halvings)
     spec = CodeSpec(code, latent, act, keep)
     return Mirrored(parts, spec, decoder, in_channels=in_channels, image_size=image_size, classes=num_classes)
 
@@ -93,10 +99,10 @@ def conv_ae(
 )
 def conv_vae(
     *, num_classes: int = 0, in_channels: int = 1, image_size: int = 28, latent: int = 32, encoder: str = "strided",
-    decoder: Up = "transposed", width: int = 32,
+    decoder: Up = "transposed", width: int = 32, halvings: int = DEEPEST,
 ) -> Mirrored:  # fmt: skip
     """Options as in `conv_ae`."""
-    parts = encoder_of(encoder, in_channels, image_size, width)
+    parts = encoder_of(encoder, in_channels, image_size, width, halvings)
     code = CodeSpec("gaussian", latent)
     return Mirrored(parts, code, decoder, in_channels=in_channels, image_size=image_size, classes=num_classes)
 
@@ -115,9 +121,9 @@ def conv_vae(
 )
 def vq_vae(
     *, num_classes: int = 0, in_channels: int = 1, image_size: int = 28, latent: int = 16, book: int = 512,
-    encoder: str = "strided", decoder: Up = "transposed", width: int = 64,
+    encoder: str = "strided", decoder: Up = "transposed", width: int = 64, halvings: int = 2,
 ) -> Mirrored:  # fmt: skip
     """`latent`: numbers of each vector, of which there are `book`. Other options as in `conv_ae`."""
-    parts = encoder_of(encoder, in_channels, image_size, width, deepest=2)
+    parts = encoder_of(encoder, in_channels, image_size, width, halvings)
     code = CodeSpec("quantised", latent, book=book)
     return Mirrored(parts, code, decoder, in_channels=in_channels, image_size=image_size, classes=num_classes)

@@ -19,7 +19,6 @@ from neocog.layers.activations import pointwise
 from neocog.models.autoencoder import CodeSpec, Encoder, Mirrored, digits_spec
 
 WIDTHS = (1000, 500, 250)
-VAE_WIDTHS = (500,)
 
 
 def dense(in_channels: int, image_size: int, widths: Sequence[int], act: str) -> Encoder:
@@ -70,11 +69,14 @@ def dense_ae(
     )
 )
 def vae(
-    *, num_classes: int = 0, in_channels: int = 1, image_size: int = 28, latent: int = 20, hidden_act: str = "tanh"
-) -> Mirrored:
-    """`latent`: numbers of the code. `hidden_act` bends the hidden layers."""
-    parts = dense(in_channels, image_size, VAE_WIDTHS, hidden_act)
+    *, num_classes: int = 0, in_channels: int = 1, image_size: int = 28, latent: int = 20, hidden: int = 500,
+    layers: int = 1, hidden_act: str = "tanh",
+) -> Mirrored:  # fmt: skip
+    """`latent`: numbers of the code. Each way `layers` layers of `hidden` units, bent by `hidden_act`; Burda et al.,
+    ICLR 2016, arXiv:1509.00519, has 2 of 200 and a code of 50."""
+    widths = (hidden,) * layers
+    parts = dense(in_channels, image_size, widths, hidden_act)
     return Mirrored(
         parts, CodeSpec("gaussian", latent), "resize", in_channels=in_channels, image_size=image_size,
-        classes=num_classes, dense=VAE_WIDTHS[::-1], act=hidden_act,
+        classes=num_classes, dense=widths, act=hidden_act,
     )  # fmt: skip
