@@ -11,6 +11,7 @@ import neocog
 from neocog.app import folder as run_folder
 from neocog.app import folds, records
 from neocog.app.comparing import compare_split
+from neocog.app.encoder import encoder_settings
 from neocog.app.folding import train_all
 from neocog.app.folds import Folds
 from neocog.app.preparing import prepare
@@ -34,19 +35,23 @@ Again = Literal["never", "exact", "auto"]
 
 
 def train(
-    data: str | Path, model: str = "resnet18", *, regime: str = "auto", time: str | None = None,
-    epochs: int | None = None, out: str | Path | None = None, events: Events | None = None, **more: Any,
+    data: str | Path, model: str | None = None, *, regime: str = "auto", time: str | None = None,
+    epochs: int | None = None, out: str | Path | None = None, encoder: str | Path | None = None,
+    events: Events | None = None, **more: Any,
 ) -> Run | Folds:  # fmt: skip
     """Trains `model` on `data` and returns the finished run; with `folds` or `repeats` and no `fold` the `Folds`:
     `.runs`, one for each, `.numbers` of each and over all, and `.predictions()` and `.metrics()` of all together.
 
     `data`: a folder of class folders, a folder with train/ val/ test/, a CSV, or a named set. `out`: the run
-    folder, which must not exist yet (default: a new one under runs/). `more`: any setting of
-    `neocog.core.config.TrainConfig`. Errors: see `neocog.core.errors`.
+    folder, which must not exist yet (default: a new one under runs/). `encoder`: the run folder of an autoencoder,
+    whose encoder is to classify. `more`: any setting of `neocog.core.config.TrainConfig`, `model` among them
+    (default: resnet18). Errors: see `neocog.core.errors`.
     """
     if more.get("weights") is not None:
         more["weights"] = str(more["weights"])
     given = {"data": str(data), "model": model, "regime": regime, "time": time, "epochs": epochs, **more}
+    if encoder is not None:
+        given = encoder_settings(encoder, given)
     return start(load_config(None, given), out, events or Events())
 
 

@@ -23,6 +23,7 @@ RESUME = (
     "Where a run lies in --out already: never go on with it, go on (exact), or go on from the checkpoint before where "
     "the newest is damaged (auto). Without a run there, each starts one."
 )
+ENCODER = "A run folder of an autoencoder, whose encoder is to classify: its network, weights and size are taken over."
 DEVICES = Annotated[int, typer.Option(min=1, max=1024, help="Processes on this machine, one for each device.")]
 
 PANELS = {
@@ -52,6 +53,7 @@ def train(
     resume: Annotated[str, typer.Option(metavar="never|exact|auto", help=RESUME)] = "never",
     force: Annotated[bool, typer.Option("--force", help="Remove the run that lies in --out and start anew.")] = False,
     devices: DEVICES = 1,
+    encoder: Annotated[Path | None, typer.Option(help=ENCODER)] = None,
     json: JSON = False,
     **settings: Any,
 ) -> None:
@@ -60,6 +62,10 @@ def train(
     if resume not in ("never", "exact", "auto"):
         raise UsageError(f"--resume {resume} is not known", "use never, exact or auto")
     settings["knobs"] = parse_knobs(settings.pop("knobs")) or None
+    if encoder is not None:
+        from neocog.app.encoder import encoder_settings
+
+        settings = encoder_settings(encoder, settings)
     chosen = load_config(config, {"data": data, **settings})
     if devices > 1:
         raise typer.Exit(on_devices(devices, chosen, out, resume, force))
@@ -127,6 +133,8 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
 def tell_reconstructions(run: Any, split: str, numbers: dict[str, Any]) -> None:
     low, high = numbers["psnr_interval"]
     seen = f", of what it saw {numbers['input_psnr']:.2f} dB" if "input_psnr" in numbers else ""
+    if "median_psnr" in numbers:
+        seen += f", after a median filter {numbers['median_psnr']:.2f} dB"
     line("result", f"{split} PSNR {numbers['psnr']:.2f} dB (95 % interval {low:.2f} to {high:.2f}){seen}, "
                    f"squared error {numbers['mse']:.5f}, SSIM {numbers['ssim']:.3f}, "
                    f"on {numbers['pictures']:,} pictures")  # fmt: skip
