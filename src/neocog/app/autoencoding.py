@@ -14,7 +14,7 @@ from torch import Tensor
 
 from neocog.app.codes import Prior, between, decoded, fan, prior_of
 from neocog.app.machine import Machine, choose_machine
-from neocog.app.pictures import png
+from neocog.app.pictures import png, to_bytes
 from neocog.app.run import CODES, RECONSTRUCTIONS, Run, Seen
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.cells import to_cell
@@ -115,7 +115,8 @@ class Written(NamedTuple):
 
 
 def denoise(opened: Opened, files: Sequence[str | Path], out: Path) -> Iterator[Written]:
-    """What the autoencoder makes of each picture, as PNG files of the same stem in the folder `out`."""
+    """What the autoencoder makes of each picture, as files of the same stem in the folder `out`: PNG, or, of other than
+    1 or 3 channels, .npy, uint8 (H, W, C)."""
     network = opened.autoencoder
     taken: set[str] = set()
     out.mkdir(parents=True, exist_ok=True)
@@ -132,9 +133,18 @@ def denoise(opened: Opened, files: Sequence[str | Path], out: Path) -> Iterator[
                 number += 1
                 name = f"{path.stem}-{number}"
             taken.add(name)
-            target = out / f"{name}.png"
-            write_atomic(target, png(picture, limit=None))
-            yield Written(path, target)
+            yield Written(path, write_picture(out / name, picture))
+
+
+def write_picture(place: Path, picture: Tensor) -> Path:
+    """(C, H, W) in 0..1; `place` has no suffix yet."""
+    if len(picture) in (1, 3):
+        target = place.with_name(f"{place.name}.png")
+        write_atomic(target, png(picture, limit=None))
+    else:
+        target = place.with_name(f"{place.name}.npy")
+        write_array(target, to_bytes(picture))
+    return target
 
 
 def generate(opened: Opened, number: int, seed: int) -> Tensor:

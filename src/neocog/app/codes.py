@@ -13,6 +13,7 @@ from neocog.app.building import evaluation_loader, noise_of
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.noise import Noise
 from neocog.evaluate import evaluating
+from neocog.metrics.bound import active_units
 
 if TYPE_CHECKING:
     from neocog.app.session import Session
@@ -115,8 +116,11 @@ class Baselines:
     linear: tuple[float, float] | None
     neighbours: tuple[float, float] | None
     pictures: int
+    active: tuple[int, int] | None  # numbers of a variational code that say something, of how many
 
     def lines(self) -> Iterator[tuple[str, str]]:
+        if self.active is not None:
+            yield "numbers of the code that vary with the picture", "{} of {}".format(*self.active)
         if self.pca is not None:
             yield f"squared error of PCA with {self.components} components", f"{self.pca:.5f}"
         for name, found in (("linear", self.linear), (f"{NEIGHBOURS} nearest neighbours", self.neighbours)):
@@ -135,7 +139,11 @@ def baselines(session: "Session", train: Codes, kept: Codes) -> Baselines:
     pca = None
     if components < min(train.pixels.shape) and Noise.parse(session.config.noise or "none").kind == "none":
         pca = pca_error(train.pixels, kept.pixels, components)
-    return Baselines(pca, components, linear, neighbours, len(train.rows))
+    active = None
+    network = session.loaded.network
+    if isinstance(network, Autoencoder) and network.probabilistic and len(kept.codes) > 1:
+        active = active_units(torch.from_numpy(kept.codes)), kept.codes.shape[1]
+    return Baselines(pca, components, linear, neighbours, len(train.rows), active)
 
 
 def pca_error(train: Floats, kept: Floats, components: int) -> float:

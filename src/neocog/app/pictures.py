@@ -2,7 +2,9 @@
 
 import io
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neocog.data.colour import to_image
@@ -22,10 +24,15 @@ def mosaic(pictures: Tensor, columns: int, *, limit: int | None = 1200) -> bytes
 
 def png(picture: Tensor, limit: int | None) -> bytes:
     """(C, H, W) in 0..1 -> PNG bytes, at most `limit` pixels a side; of more than three channels the first three."""
-    pixels = (picture * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    image = to_image(pixels)
+    image = to_image(to_bytes(picture))
     if limit is not None:
         image.thumbnail((limit, limit))
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def to_bytes(picture: Tensor) -> NDArray[np.uint8]:
+    """(C, H, W) in 0..1 -> (H, W, C)"""
+    pixels: NDArray[np.uint8] = (picture * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+    return pixels

@@ -19,11 +19,12 @@ from neocog.app.records import Record
 from neocog.app.reporting import write_report
 from neocog.app.run import CODES, RECONSTRUCTIONS
 from neocog.app.zoo import Loaded
-from neocog.core.autoencoder import Autoencoder, Coded
+from neocog.core.autoencoder import Autoencoder, Coded, Layered
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Batch
 from neocog.core.errors import DivergedError, UsageError
 from neocog.core.files import write_array
+from neocog.core.noise import Noise
 from neocog.core.spec import Preprocessing
 from neocog.data.dataset import Dataset
 from neocog.data.loader import Loader
@@ -31,7 +32,7 @@ from neocog.data.preprocess import denormalise
 from neocog.evaluate import evaluating
 from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 from neocog.metrics.bound import bounds
-from neocog.metrics.similarity import psnr, ssim
+from neocog.metrics.similarity import median_filtered, psnr, ssim
 from neocog.tasks.reconstruction import distance, divergence
 from neocog.training.world import World
 
@@ -42,6 +43,8 @@ BASELINE_SECONDS = 10.0  # for what the code is held against, on two cores with 
 BOUNDS = ("bound", "tighter_bound")
 BOUNDED = 1000  # pictures whose bounds are estimated
 SAMPLES = 64  # codes of each
+FILTERED = ("gaussian", "salt_pepper")  # noise that a median filter is for
+ENERGIES = 2000  # pictures whose free energy is watched
 
 
 def refuse_several(config: TrainConfig, world: World) -> None:
@@ -79,12 +82,19 @@ def learner(
     validation = evaluation_loader(
         dataset, dataset.rows("val"), preprocessing, machine, config.threads, world, noise=noise
     )
+    learned_from = dataset.rows("train")[:: max(1, len(dataset.rows("train")) // ENERGIES)][:ENERGIES]
+    learned = evaluation_loader(dataset, learned_from, preprocessing, machine, config.threads, world, noise=noise)
     recipe = settings.make_recipe(config, bf16=machine.bf16)
 
     def validate(network: nn.Module) -> dict[str, float] | None:
         if len(validation.rows) == 0:
             return None
-        return judged(network, validation, config, preprocessing, world, bf16=machine.bf16)
+        found = judged(network, validation, config, preprocessing, world, bf16=machine.bf16)
+        if isinstance(network, Layered) and (energy := free_energy(network, validation)) is not None:
+            trained = free_energy(network, learned)
+            assert trained is not None
+            found |= {"free_energy": energy, "free_energy_gap": energy - trained}
+        return found
 
     return Learner(loaded.network, loader, recipe, settings.make_regime(config), validate, each * validation.rounds)
 
@@ -109,6 +119,22 @@ def judged(
     if not np.isfinite(losses):
         raise DivergedError("the reconstructions are not finite", "train again with a smaller --lr")
     return {"loss": losses / number, "psnr": psnrs / number}
+
+
+@torch.inference_mode()
+def free_energy(network: Layered, loader: Loader) -> float | None:
+    """The mean over at most ENERGIES pictures, of the machine that learns now; None where none learns alone. What
+    counts is the gap between pictures that it learned from and others, which grows as it learns them by heart (Hinton,
+    "A Practical Guide to Training Restricted Boltzmann Machines", 2010, section 6)."""
+    total, count = 0.0, 0
+    for batch in loader.epoch(0):
+        learning = network.learning(batch.images)
+        if learning is None or count >= ENERGIES:
+            break
+        layer, seen = learning
+        total += float(layer.free_energy(seen.float()).sum())
+        count += len(seen)
+    return total / count if count else None
 
 
 def stream(network: Autoencoder, loader: Loader, *, bf16: bool) -> Iterator[tuple[Batch, Coded, Tensor]]:
@@ -153,8 +179,7 @@ def reconstruct(
     codes: list[NDArray[np.float32]] = []
     for batch, coded, logits in stream(network, loader(rows), bf16=False):
         codes.append(coded.code.flatten(1).float().cpu().numpy())
-        worse = noise is not None and noise.kind != "none"
-        for name, values in measures(batch, coded, logits, preprocessing, worse=worse):
+        for name, values in measures(batch, coded, logits, preprocessing, noise):
             columns.setdefault(name, []).append(values.double().cpu().numpy())
     found = {name: np.concatenate(parts) for name, parts in columns.items()}
     if network.probabilistic:
@@ -173,15 +198,18 @@ def reconstruct(
 
 
 def measures(
-    batch: Batch, coded: Coded, logits: Tensor, preprocessing: Preprocessing, *, worse: bool
+    batch: Batch, coded: Coded, logits: Tensor, preprocessing: Preprocessing, noise: Noise | None
 ) -> Iterator[tuple[str, Tensor]]:
     """(name, (B,)) of `neocog.evaluate.reconstructions.MEASURES`."""
     pictures = logits.sigmoid()
     yield "mse", (pictures - batch.targets).square().flatten(1).mean(1)
     yield "psnr", psnr(pictures, batch.targets)
     yield "ssim", ssim(pictures, batch.targets)
-    if worse:
-        yield "input_psnr", psnr(denormalise(batch.images, preprocessing), batch.targets)
+    if noise is not None and noise.kind not in ("none", "binary"):
+        seen = denormalise(batch.images, preprocessing)
+        yield "input_psnr", psnr(seen, batch.targets)
+        if noise.kind in FILTERED:
+            yield "median_psnr", psnr(median_filtered(seen.clamp(0, 1)), batch.targets.cpu())
     yield "zeros", (coded.code == 0).flatten(1).float().mean(1)
 
 

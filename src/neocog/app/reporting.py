@@ -288,6 +288,7 @@ def epoch_of(row: dict[str, Any]) -> report.Epoch:
     return report.Epoch(
         row["epoch"], row["train_loss"], row.get("val_loss"), row.get("train_accuracy"), row.get("val_accuracy"),
         rates[0], rates[-1] if len(rates) > 1 else None, row.get("val_psnr"), parts_of(row),
+        row.get("val_free_energy_gap"),
     )  # fmt: skip
 
 

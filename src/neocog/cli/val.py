@@ -60,8 +60,8 @@ def val(
 
 
 def tell_reconstructions(numbers: dict[str, Any]) -> None:
-    for name, unit in (("psnr", " dB"), ("input_psnr", " dB"), ("ssim", ""), ("mse", ""), ("bound", " nats"),
-                       ("tighter_bound", " nats")):  # fmt: skip
+    for name, unit in (("psnr", " dB"), ("input_psnr", " dB"), ("median_psnr", " dB"), ("ssim", ""), ("mse", ""),
+                       ("bound", " nats"), ("tighter_bound", " nats")):  # fmt: skip
         if name in numbers:
             low, high = numbers[f"{name}_interval"]
             text = f"{numbers[name]:.4g}{unit} (95 % interval {low:.4g} to {high:.4g})"

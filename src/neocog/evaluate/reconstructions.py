@@ -4,6 +4,7 @@
 
     mse, psnr, ssim     of the output, against the picture as it was; squared on the 0..1 scale, decibels, 0..1
     input_psnr          of what the network saw, where that was made worse
+    median_psnr         of that after a median filter of 3 x 3 pixels, where it was Gaussian noise or salt and pepper
     zeros               share of the code that is exactly 0
     bound               nats: the negative evidence lower bound of variational codes; empty where it was not estimated
     tighter_bound       nats: the same with importance weights (Burda et al. 2016)
@@ -25,7 +26,7 @@ from neocog.core.files import write_atomic
 from neocog.metrics.interval import mean_interval
 
 COLUMNS = ("file", "set", "class")
-MEASURES = ("mse", "psnr", "ssim", "input_psnr", "zeros", "bound", "tighter_bound")
+MEASURES = ("mse", "psnr", "ssim", "input_psnr", "median_psnr", "zeros", "bound", "tighter_bound")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ACTIVE = 0.01
+
+
+def active_units(means: Tensor) -> int:
+    """(N, D), the means of the codes of N pictures -> how many of D vary with the picture by a variance of more than
+    ACTIVE: the others say nothing (Burda et al. 2016, section 5.2)."""
+    return int((means.var(0) > ACTIVE).sum())
+
 
 class Bounds(NamedTuple):
     """(B,) nats each: the negative evidence lower bound, and the importance-weighted one, which is never higher."""

@@ -86,6 +86,7 @@ class Epoch:
     first_rate: float | None = None  # of the part nearest to the input, where it is another one
     val_psnr: float | None = None  # decibels
     parts: tuple[tuple[str, float], ...] = ()  # of the training loss, by name
+    free_energy_gap: float | None = None  # of a Boltzmann machine: of pictures kept from it less that of others
 
 
 @dataclass(frozen=True)

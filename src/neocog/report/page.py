@@ -140,6 +140,8 @@ def _curves(history: tuple[Epoch, ...], kept: int | None) -> list[tuple[str, Mar
     ]
     parts = [name for name, _ in history[-1].parts] if history else []
     drawn.append(("PSNR", charts.curves("PSNR, dB", [line("validation", "val_psnr")], kept=kept)))
+    gap = line("of validation less of training pictures", "free_energy_gap")
+    drawn.append(("Free energy", charts.curves("Free energy", [gap], kept=kept)))
     if len(parts) > 1:
         drawn += [(f"Loss: {part}", charts.curves(part, [_part(history, part)], kept=kept)) for part in parts]
     return [(name, chart) for name, chart in drawn if chart]
