@@ -1,6 +1,6 @@
 """Images per second while training: neocog beside its peers, in one sitting, on the same network and pictures.
 
-    python bench/train.py [convnet] [resnet18] [--rounds N] [--data ../shared/data]
+    python bench/train.py [convnet] [resnet18] [conv_ae] [--rounds N] [--data ../shared/data]
     python bench/train.py --accuracy [--epochs N]
 
 Each contender lives in its own process, is warmed up by one uncounted round and then trains in rounds, one
@@ -44,6 +44,7 @@ CONTENDERS = {
 BENCHMARKS = {
     "convnet": ("deck 003's convnet (34,826 parameters) on MNIST", 128, 60, list(CONTENDERS)),
     "resnet18": ("ResNet-18 at 224 x 224 on 1,000 JPEG pictures of 256 x 256", 16, 12, list(CONTENDERS)[:3]),
+    "conv_ae": ("the convolutional autoencoder (398,449 parameters) on MNIST", 128, 60, list(CONTENDERS)[:3]),
 }
 
 

@@ -44,7 +44,7 @@ class Rounds:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--network", choices=["convnet", "resnet18"], required=True)
+    parser.add_argument("--network", choices=["convnet", "resnet18", "conv_ae"], required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--batches", type=int, default=0, help="batches in a round")

@@ -23,6 +23,8 @@ if options.epochs == 0:
 # The same work as the peers': no augmentation for digits, random resized crop and flip for photographs.
 if options.network == "convnet":
     model, settings = "mnist_convnet", {"dropout": 0.5, "augment": "none"}
+elif options.network == "conv_ae":
+    model, settings = "conv_ae", {}
 else:
     model, settings = "resnet18", {"augment": "photo", "crop_scale": 0.08, "colour": 0.0, "channels": "rgb"}
 
@@ -36,4 +38,5 @@ with tempfile.TemporaryDirectory() as folder:
         epochs=options.epochs or 100_000, batch_size=options.batch_size, val_fraction=0.0,
         **recipe, **settings,
     )  # fmt: skip
-    report(accuracy=run.metrics("test")["top1"])
+    numbers = run.metrics("test")
+    report(accuracy=numbers.get("top1"), squared_error=numbers.get("mse"))

@@ -22,6 +22,10 @@ def network(name: str) -> nn.Module:
         import torchvision
 
         return torchvision.models.resnet18(num_classes=10)
+    if name == "conv_ae":
+        import neocog
+
+        return neocog.create_model("conv_ae", latent=32)  # the very network: what differs is the engine
     return nn.Sequential(  # deck 003: 34,826 parameters
         nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2),
@@ -37,18 +41,20 @@ def to_tensor(picture: Image.Image) -> Tensor:
 
 
 class Digits(Dataset[tuple[Tensor, int]]):
-    """MNIST as torchvision's data set with ToTensor and Normalize."""
+    """MNIST as torchvision's data set with ToTensor and, `normalise`, Normalize."""
 
-    def __init__(self, folder: Path, split: str = "train") -> None:
+    def __init__(self, folder: Path, split: str = "train", normalise: bool = True) -> None:
         pixels, self.labels = mnist(folder, split)
-        self.pixels = torch.from_numpy(pixels)
+        self.pixels, self.normalise = torch.from_numpy(pixels), normalise
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        picture = Image.fromarray(self.pixels[index].numpy())
-        return to_tensor(picture).sub_(0.1307).div_(0.3081), int(self.labels[index])
+        picture = to_tensor(Image.fromarray(self.pixels[index].numpy()))
+        if self.normalise:
+            picture = picture.sub_(0.1307).div_(0.3081)
+        return picture, int(self.labels[index])
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -88,5 +94,5 @@ def random_resized_crop(picture: Image.Image, size: int = 224) -> Image.Image:
     return picture.crop((left, top, left + w, top + h)).resize((size, size), Image.Resampling.BILINEAR)
 
 
-def dataset(name: str, folder: Path) -> Dataset[tuple[Tensor, int]]:
-    return Digits(folder) if name == "convnet" else Photos(folder)
+def dataset(name: str, folder: Path, split: str = "train") -> Dataset[tuple[Tensor, int]]:
+    return Photos(folder) if name == "resnet18" else Digits(folder, split, normalise=name == "convnet")
