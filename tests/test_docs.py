@@ -41,6 +41,20 @@ def test_the_transfer_page_shows_what_was_measured() -> None:
         assert shown in next(line for line in table.splitlines() if line.startswith(f"| {name} |"))
 
 
+def test_the_page_of_autoencoders_shows_what_was_measured() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_autoencoders.py"))
+    results = made["read"]()
+    page = made["page"](results)
+    assert page == (ROOT / "docs" / "autoencoders.md").read_text("utf-8"), "run scripts/docs"
+    # For a person: each recipe has a row of its own, with the errors of its three seeds, and so has PCA.
+    recipes = sorted(path.stem for path in (ROOT / "recipes" / "autoencoders").glob("*.toml"))
+    for name, kind in product(("mnist", "fashion-mnist"), recipes):
+        table = page.partition("### MNIST" if name == "mnist" else "### Fashion-MNIST")[2].partition("##")[0]
+        row = next(line for line in table.splitlines() if line.startswith(f"| {kind} |"))
+        assert ", ".join(f"{results[f'kinds/{name}/{kind}/{seed}']['mse']:.4f}" for seed in range(3)) in row
+    assert f"{results['pca/mnist/32']['mse']:.4f}" in page
+
+
 # docs/lecture-numbers.md
 
 # Numbers of these parts of facts.json are for `neocog cost` to answer; of others none is.

@@ -2,7 +2,9 @@
 
 The gradient of F(picture) - F(what k steps of Gibbs sampling make of it), averaged over a batch, is that of CD-k
 (Hinton, Neural Computation 14, 2002, equation 5, in the form of Bengio, "Learning Deep Architectures for AI", 2009,
-section 5.4). Persistent: the steps go on from where the chains of the last batch ended (Tieleman, ICML 2008).
+section 5.4). Persistent: the steps go on from where the chains of the last batch ended (Tieleman, ICML 2008). It is
+divided by the number of seen values, as the loss is that follows when all machines learn together: an optimizer that
+remembers how large gradients were would else hardly move for thousands of steps.
 """
 
 import torch
@@ -31,7 +33,7 @@ class ContrastiveDivergence:
                 made = layer.chains.copy_(layer.gibbs(layer.chains, self.steps)).clone()
             else:
                 made = layer.gibbs(seen, self.steps)
-            loss = layer.free_energy(seen).mean() - layer.free_energy(made).mean()
+            loss = (layer.free_energy(seen).mean() - layer.free_energy(made).mean()) / seen.shape[1]
         return Step(loss, batch.images)
 
     def weight(self, batch: Batch) -> float:

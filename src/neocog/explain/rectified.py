@@ -1,0 +1,76 @@
+"""Other ways back through a ReLU, whichever way it is spelled.
+
+    gradient        passes where the input was positive
+    deconvolution   passes where what comes back is positive: Zeiler and Fergus, "Visualizing and Understanding
+                    Convolutional Networks", ECCV 2014, arXiv:1311.2901, section 2.1
+    guided          passes where both are: Springenberg et al., "Striving for Simplicity", ICLR 2015 workshop,
+                    arXiv:1412.6806, figure 1
+
+Calls are caught on their way into torch, so a module, a function, a method and one that works in place are the same
+thing, and a module used twice is two calls. Max pools need nothing: their own backward pass puts a value where the
+forward pass took it, which is what the first paper calls switches.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+Rule = Literal["deconvolution", "guided"]
+
+
+class _Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rule: Rule, most: float | None) -> Tensor:
+        passed = (x > 0) if most is None else (x > 0) & (x < most)
+        ctx.save_for_backward(passed)  # not x, which a ReLU that works in place is about to change
+        ctx.rule = rule
+        return x.clamp(0, most)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (passed,), back = ctx.saved_tensors, gradients[0].clamp(min=0)
+        return back * passed if ctx.rule == "guided" else back, None, None
+
+
+IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_, torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_min_}
+CLAMPS = {torch.clamp, Tensor.clamp, torch.clamp_, Tensor.clamp_}
+CLAMPS |= {torch.clamp_min, Tensor.clamp_min, torch.clamp_min_, Tensor.clamp_min_}
+RELUS = {F.relu, torch.relu, Tensor.relu} | IN_PLACE - CLAMPS
+
+
+class Rectified(TorchFunctionMode):
+    """While it is entered, ReLU, ReLU6 and a clamp at 0 pass gradients back by `rule`. `met` counts them: where it stays 0 there was
+    none, and what comes back is the plain gradient."""
+
+    def __init__(self, rule: Rule) -> None:
+        super().__init__()
+        self.rule = rule
+        self.met = 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        most = self._most(func, args, kwargs)
+        if most is None:
+            return func(*args, **kwargs)
+        self.met += 1
+        x = args[0] if args else kwargs["input"]
+        out = _Relu.apply(x, self.rule, most if most < float("inf") else None)  # type: ignore[no-untyped-call]
+        inplace = func in IN_PLACE or kwargs.get("inplace", len(args) > 1 and func in (F.relu, F.relu6) and args[1])
+        return x.copy_(out) if inplace else out
+
+    @staticmethod
+    def _most(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+        """What a rectifier is cut at: infinity, 6, or None where `func` is none."""
+        if func in RELUS:
+            return float("inf")
+        if func in CLAMPS:
+            least, most = (*args[1:], None, None)[:2]
+            least, most = kwargs.get("min", least), kwargs.get("max", most)
+            return float("inf") if isinstance(least, int | float) and least == 0 and most is None else None
+        return 6.0 if func is F.relu6 else None

@@ -1,0 +1,104 @@
+"""Look inside a network while it runs, and leave it as it was.
+
+Works on any `nn.Module`. `untouched` holds a network in eval mode without gradients of its weights; `Tapped` records
+what named modules give. Neither adds, replaces or leaves anything: hooks go, modes, flags, gradients, buffers and the
+random generators are afterwards what they were.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neocog.core.errors import UsageError, did_you_mean
+
+
+@contextmanager
+def untouched(network: nn.Module) -> Iterator[None]:
+    """Inside: eval mode, and weights that gather no gradient, so that only what is asked for by name is computed."""
+    modes = [(module, module.training) for module in network.modules()]
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in network.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    devices = sorted({buffer.get_device() for buffer in (*network.parameters(), *network.buffers()) if buffer.is_cuda})
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        try:
+            network.eval()
+            for weight, _, _ in weights:
+                weight.requires_grad_(False)
+                weight.grad = None
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for weight, flag, gradient in weights:
+                weight.requires_grad_(flag)
+                weight.grad = gradient
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    if not torch.equal(buffer, before):
+                        buffer.copy_(before)
+
+
+class Tapped:
+    """`with Tapped(network, ["stages.layer4"]) as taps: scores = network(x)`; then `taps["stages.layer4"]` is what that
+    module gave when it was last called, and `taps.calls` has every call. What a later layer changes in place is
+    recorded as it was before. Tensors keep their graph, so that `gradients` can be asked for."""
+
+    def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
+        self.calls: dict[str, list[Tensor]] = {}
+        self._modules = {name: network.get_submodule(resolve(network, name)) for name in names}
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> "Tapped":
+        for name, module in self._modules.items():
+            self._hooks.append(module.register_forward_hook(self._recorder(name)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.calls:
+            raise UsageError(f"the layer {name} was not reached", "name one that every picture passes")
+        return self.calls[name][-1]
+
+    def gradients(self, target: Tensor) -> dict[str, Tensor]:
+        """d `target` / d output of each tap's last call; zeros where it plays no part. `target`: a scalar."""
+        names = list(self.calls)
+        tensors = [self[name] for name in names]
+        found = torch.autograd.grad(target, tensors, allow_unused=True, retain_graph=True)
+        pairs = zip(names, tensors, found, strict=True)
+        return {name: torch.zeros_like(x) if g is None else g for name, x, g in pairs}
+
+    def _recorder(self, name: str) -> Any:
+        def record(module: nn.Module, args: Any, out: Any) -> Any:
+            if not isinstance(out, Tensor):
+                raise UsageError(f"the layer {name} gives no single tensor", "name one of its parts")
+            self.calls.setdefault(name, []).append(out)
+            return out.clone()  # a ReLU that works in place then changes the copy
+
+        return record
+
+
+def stage_names(network: nn.Module) -> list[str]:
+    """The stages of a network of the zoo, in their order; of any other module its children's names."""
+    stages = getattr(network, "stages", None)
+    if isinstance(stages, nn.Sequential) and len(stages):
+        return [f"stages.{name}" for name, _ in stages.named_children()]
+    return [name for name, _ in network.named_children()]
+
+
+def resolve(network: nn.Module, name: str) -> str:
+    """The full name of a module that may be given without "stages." before it. UsageError that lists the stages."""
+    known = dict(network.named_modules())
+    for full in (name, f"stages.{name}"):
+        if full and full in known:
+            return full
+    near = did_you_mean(name, [key for key in known if key])
+    stages = ", ".join(stage.removeprefix("stages.") for stage in stage_names(network))
+    raise UsageError(f"there is no layer {name!r}", near or f"the stages are {stages}")
