@@ -43,8 +43,8 @@ RELUS = {F.relu, torch.relu, Tensor.relu} | IN_PLACE - CLAMPS
 
 
 class Rectified(TorchFunctionMode):
-    """While it is entered, ReLU, ReLU6 and a clamp at 0 pass gradients back by `rule`. `met` counts them: where it stays 0 there was
-    none, and what comes back is the plain gradient."""
+    """While it is entered, ReLU, ReLU6 and a clamp at 0 pass gradients back by `rule`. `met` counts them: where it
+    stays 0 there was none, and what comes back is the plain gradient."""
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
