@@ -1,0 +1,282 @@
+"""Attribution against judges: finite differences, captum, closed forms, brute force; and networks left as they were."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import neocog
+from neocog.core.errors import UsageError
+from neocog.explain import attribution as a
+from neocog.explain.cam import grad_cam
+from neocog.explain.taps import Tapped, untouched
+
+
+def he(network: nn.Module, seed: int = 0) -> nn.Module:
+    """He weights, so that there is a signal."""
+    torch.manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1)
+    return network.eval()
+
+
+def small(act: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), act(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, padding=1), act(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+def picture(side: int = 12, channels: int = 3, seed: int = 0) -> Tensor:
+    return torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def state(network: nn.Module) -> str:
+    """A hash of all that must stay: weights, buffers, modes, gradients, flags, hooks, the generator."""
+    digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    for name, module in network.named_modules():
+        hooks = len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+        digest.update(f"{name}{type(module)}{module.training}{hooks}".encode())
+    for weight in network.parameters():
+        digest.update(f"{weight.requires_grad}{None if weight.grad is None else weight.grad.sum()}".encode())
+    return digest.hexdigest()
+
+
+# --- judges ---
+
+
+def test_the_gradient_is_that_of_finite_differences() -> None:
+    network, x = he(small(nn.SiLU)).double(), picture(8).double()
+    found = a.gradient(network, x, 2)
+    for place in ((0, 0, 0), (1, 3, 5), (2, 7, 7)):
+        step = torch.zeros_like(x)
+        step[0][place] = 1e-5
+        with torch.no_grad():
+            slope = (network(x + step) - network(x - step))[0, 2] / 2e-5
+        assert float(found[place]) == pytest.approx(float(slope), rel=1e-5, abs=1e-9)
+    assert torch.equal(a.input_x_gradient(network, x, 2), found * x[0])
+
+
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
+def test_captum_agrees() -> None:
+    captum = pytest.importorskip("captum.attr")
+    network, x = he(small()), picture(12).requires_grad_()
+    close: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-6}
+    assert torch.allclose(a.gradient(network, x, 1), captum.Saliency(network).attribute(x, 1, abs=False)[0], **close)
+    for rule, kind in (("guided", captum.GuidedBackprop), ("deconvolution", captum.Deconvolution)):
+        judge = kind(network).attribute(x, target=1)[0]
+        assert torch.allclose(a.rectified(network, x, 1, rule), judge, **close)  # type: ignore[arg-type]
+        assert not torch.allclose(judge, a.gradient(network, x, 1), **close)
+    judge = captum.IntegratedGradients(network).attribute(x, target=1, n_steps=64, method="gausslegendre")[0]
+    assert torch.allclose(a.integrated(network, x, 1, steps=64).map, judge, **close)
+    judge = captum.Occlusion(network).attribute(x, (3, 4, 4), strides=(3, 4, 4), target=1)[0].mean(0)
+    assert torch.allclose(a.occlusion(network, x, 1, window=4, stride=4), judge, **close)
+    judge = captum.LayerGradCam(network, network[4]).attribute(x, target=1, relu_attributions=True)[0, 0]
+    assert torch.allclose(grad_cam(network, x, 1, "4").coarse, judge, **close)
+
+
+@pytest.mark.parametrize("rule", ["guided", "deconvolution"])
+def test_a_relu_is_one_however_it_is_spelled(rule: a.Rule) -> None:
+    layers = nn.ModuleList([nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 3)])
+    he(layers)
+    once, inplace = nn.ReLU(), nn.ReLU(inplace=True)
+
+    def changed(x: Tensor) -> Tensor:
+        x.relu_()  # what it gives is thrown away
+        return x
+
+    spellings: dict[str, Callable[[Tensor], Tensor]] = {
+        "a module": nn.ReLU(), "reused": once, "in place": inplace, "F.relu": F.relu, "torch.relu": torch.relu,
+        "F.relu in place": lambda x: F.relu(x, inplace=True), "relu_": changed, "a method": lambda x: x.relu(),
+        "a clamp": lambda x: x.clamp(min=0), "clamp_min": lambda x: torch.clamp_min(x, 0),
+    }  # fmt: skip
+
+    class Spelled(nn.Module):
+        def __init__(self, relu: Callable[[Tensor], Tensor]) -> None:
+            super().__init__()
+            self.layers, self.relu = layers, relu
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = self.relu(layer(x))
+            return x.mean((2, 3))
+
+    x = picture()
+    found = {name: a.rectified(Spelled(relu), x, 1, rule) for name, relu in spellings.items()}
+    first = found["a module"]
+    assert first.abs().sum() > 0
+    assert not torch.allclose(first, a.gradient(Spelled(F.relu), x, 1))
+    assert all(torch.equal(first, other) for other in found.values()), found.keys()
+    with pytest.raises(UsageError, match="no ReLU"):
+        a.rectified(small(nn.SiLU), x, 1, rule)
+
+
+def test_what_comes_back_through_a_pool_goes_where_it_came_from() -> None:
+    """6 x 6 by hand: of each 2 x 2 the largest number, negative ones cut; Zeiler and Fergus's switches."""
+    network = nn.Sequential(nn.MaxPool2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(9, 1, bias=False))
+    with torch.no_grad():
+        network[3].weight.copy_(torch.tensor([[1.0, -2, 3, 4, 5, -6, 7, 8, 9]]))  # type: ignore[union-attr, operator]
+    x = torch.tensor(
+        [[1, 2, 0, 0, -1, -2], [3, 0, 9, 1, -3, -4], [0, 0, 5, 4, 1, 1], [0, 1, 3, 2, 1, 2], [7, 1, 0, 0, 2, 3],
+         [1, 1, 0, 8, 5, 4]], dtype=torch.float32,
+    )  # fmt: skip
+    wanted = torch.zeros(6, 6)
+    wanted[1, 0], wanted[0, 4], wanted[3, 1] = 1, 3, 4  # -2 and -6 are cut; the third pool is negative, yet passes
+    wanted[2, 2], wanted[4, 0], wanted[5, 3], wanted[5, 4] = 5, 7, 8, 9
+    assert torch.equal(a.rectified(network, x[None, None], 0, "deconvolution")[0], wanted)
+    wanted[0, 4] = 0  # guided: not where the ReLU was shut
+    assert torch.equal(a.rectified(network, x[None, None], 0, "guided")[0], wanted)
+
+
+def test_integrated_gradients_are_complete() -> None:
+    for name in ("resnet18", "squeezenet1_1"):
+        network = he(neocog.create_model(name, num_classes=7))
+        x = picture(64)
+        with torch.no_grad():
+            target = int((network(x) - network(torch.zeros_like(x))).abs().argmax())
+        found = a.integrated(network, x, target, steps=200)
+        assert abs(found.error) < 0.01 * abs(found.difference), name
+        assert float(found.map.sum()) == pytest.approx(found.difference + found.error, rel=1e-5)
+
+
+@pytest.mark.parametrize("together", [1, 5, 64])
+def test_memory_is_a_matter_of_how_many_go_together(together: int) -> None:
+    network, x = he(small()), picture()
+    seen = []
+    network[0].register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    whole = a.integrated(network, x, 1, steps=40, together=64).map
+    assert torch.allclose(a.integrated(network, x, 1, steps=40, together=together).map, whole, atol=1e-6)
+    wanted = a.smooth(network, x, 1, samples=12, together=64)
+    seen.clear()
+    assert torch.allclose(a.smooth(network, x, 1, samples=12, together=together), wanted, atol=1e-6)
+    a.occlusion(network, x, 1, window=4, stride=2, together=together)
+    assert max(seen) <= together
+
+
+def test_occlusion_is_that_of_brute_force() -> None:
+    network, x = he(small()), picture(11)
+    found = a.occlusion(network, x, 1, window=4, stride=3)
+    total, count = np.zeros((11, 11)), np.zeros((11, 11))
+    with torch.no_grad():
+        for top in (0, 3, 6, 7):
+            for left in (0, 3, 6, 7):
+                hidden = x.clone()
+                hidden[..., top : top + 4, left : left + 4] = 0
+                total[top : top + 4, left : left + 4] += float((network(x) - network(hidden))[0, 1])
+                count[top : top + 4, left : left + 4] += 1
+    assert np.allclose(found.numpy(), total / count, atol=1e-5)
+    assert np.abs(found.numpy()).max() > 0.01
+
+
+def test_grad_cam_is_cam_where_there_is_one() -> None:
+    network, x = he(small()), picture(16)
+    with torch.no_grad():
+        maps = network[:5](x)[0]
+    weights = network[7].weight[2]  # type: ignore[index]
+    wanted = torch.einsum("c,chw->hw", weights, maps).clamp(min=0) / maps[0].numel()
+    found = grad_cam(network, x, 2, "4")
+    assert torch.allclose(found.coarse, wanted, atol=1e-6)
+    assert found.fine.shape == (16, 16)
+    assert wanted.max() > 0
+
+
+def test_grad_cam_plus_plus_is_that_of_its_formula() -> None:
+    """For exp(score): weights alpha, from the derivatives of all orders, by autograd on a network of one linear map."""
+    network, x = he(small()).double(), picture(16).double()
+    maps = network[:5](x).detach().requires_grad_()
+    (slope,) = torch.autograd.grad(network[5:](maps)[0, 2], maps)
+    slope, sums = slope[0].numpy(), maps.detach()[0].sum((1, 2)).numpy()
+    weights = np.zeros(8)
+    for c in range(8):
+        for g in slope[c].ravel():
+            below = 2 * g**2 + sums[c] * g**3
+            weights[c] += max(g, 0) * (g**2 / below if below else 0)
+    wanted = np.maximum(np.einsum("c,chw->hw", weights, maps.detach()[0].numpy()), 0)
+    assert np.allclose(grad_cam(network, x, 2, "4", plus=True).coarse.numpy(), wanted)
+
+
+def test_the_layer_is_chosen_by_what_the_score_depends_on() -> None:
+    resnet = he(neocog.create_model("resnet18", num_classes=4))
+    assert grad_cam(resnet, picture(64), 1).layer == "stages.conv5_x"
+    assert grad_cam(resnet, picture(64), 1, "conv3_x").coarse.shape == (8, 8)
+    vit = he(neocog.create_model("vit_b_32", num_classes=4, image_size=96))
+    found = grad_cam(vit, picture(96), 1)
+    # Behind its last layer only the class token is read, so the layer before it is the last that has a map.
+    assert found.layer == "stages.layer10"
+    assert found.coarse.shape == (3, 3)
+    assert found.coarse.max() > 0
+    with pytest.raises(UsageError, match=r"does not depend on stages\.layer11"):
+        grad_cam(vit, picture(96), 1, "layer11")
+
+
+# --- what must not change, and what cannot be asked ---
+
+METHODS: dict[str, Callable[[nn.Module, Tensor], object]] = {
+    "gradient": lambda n, x: a.gradient(n, x, 1),
+    "input x gradient": lambda n, x: a.input_x_gradient(n, x, 1),
+    "guided": lambda n, x: a.rectified(n, x, 1, "guided"),
+    "deconvolution": lambda n, x: a.rectified(n, x, 1, "deconvolution"),
+    "integrated": lambda n, x: a.integrated(n, x, 1, steps=3),
+    "smooth": lambda n, x: a.smooth(n, x, 1, samples=2),
+    "occlusion": lambda n, x: a.occlusion(n, x, 1, window=16, stride=16),
+    "grad-cam": lambda n, x: grad_cam(n, x, 1),
+    "grad-cam++": lambda n, x: grad_cam(n, x, 1, plus=True),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_network_stays_what_it_was(method: str) -> None:
+    network = he(neocog.create_model("mnist_convnet", in_channels=3, num_classes=4))
+    network.train()
+    network.stages[0].eval()
+    next(network.parameters()).requires_grad_(False)
+    last = list(network.parameters())[-1]
+    last.grad = torch.ones_like(last)
+    before = state(network)
+    METHODS[method](network, picture(28))
+    assert state(network) == before
+
+
+def test_also_after_an_error() -> None:
+    network = he(small()).train()
+    before = state(network)
+    with pytest.raises(UsageError, match="no class 9"):
+        a.gradient(network, picture(), 9)
+    with pytest.raises(UsageError, match="no layer 'nowhere'"):
+        grad_cam(network, picture(), 1, "nowhere")
+    with pytest.raises(UsageError, match="has no grid"):
+        grad_cam(network, picture(), 1, "7")
+    assert state(network) == before
+
+
+def test_batch_norm_and_dropout_are_as_in_use() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(), nn.Linear(400, 3)
+    )
+    he(network).train()
+    first = a.gradient(network, picture(12), 1)
+    assert torch.equal(first, a.gradient(network, picture(12), 1))
+    assert network[1].num_batches_tracked == 0
+
+
+def test_taps_record_what_comes_before_a_change_in_place() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(400, 3))
+    x = picture(12)
+    with untouched(network), Tapped(network, ["0", "1"]) as taps:
+        out = network(x.requires_grad_())
+        slopes = taps.gradients(out[0, 1])
+    assert torch.equal(taps["0"], F.conv2d(x, network[0].weight, network[0].bias))  # type: ignore[arg-type]
+    assert taps["0"].min() < 0 <= taps["1"].min()
+    wanted = network[3].weight[1].view(1, 4, 10, 10)  # type: ignore[operator, index]
+    assert torch.equal(slopes["1"], wanted)
+    assert torch.equal(slopes["0"], wanted * (taps["0"] > 0))
