@@ -33,11 +33,11 @@ SPATIAL: dict[str, Any] = {"code": "spatial"}
 PHOTOS: dict[str, tuple[str, dict[str, Any]]] = {
     "clothes, noise": (
         "clothes",
-        CLOTHES | {"latent": 64, "knobs": SPATIAL | {"halvings": 1}, "noise": "gaussian:0.1", "epochs": 15},
+        CLOTHES | {"latent": 64, "knobs": SPATIAL | {"halvings": 1}, "noise": "gaussian:0.1", "epochs": 40},
     ),
     "clothes, half the resolution": (
         "clothes",
-        CLOTHES | {"latent": 64, "knobs": SPATIAL | {"halvings": 1}, "noise": "low_resolution:2", "epochs": 15},
+        CLOTHES | {"latent": 64, "knobs": SPATIAL | {"halvings": 1}, "noise": "low_resolution:2", "epochs": 40},
     ),
     "cifar-10, colour": (
         "cifar",

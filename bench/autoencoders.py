@@ -217,7 +217,7 @@ def sizes(results: Results, bench: Bench, share: Share) -> None:
 
 
 # Burda, Grosse and Salakhutdinov, ICLR 2016, arXiv:1509.00519, table 1: one stochastic layer, k = 1.
-BURDA = {"model": "vae", "latent": 50, "knobs": {"hidden": 200, "layers": 2}, "noise": "binary", "epochs": 40,
+BURDA = {"model": "vae", "latent": 50, "knobs": {"hidden": 200, "layers": 2}, "noise": "binary", "epochs": 20,
          "batch_size": 128, "lr": 0.002, "val_fraction": 0.05}  # fmt: skip
 
 

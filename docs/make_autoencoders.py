@@ -187,7 +187,7 @@ def bounds(results: Results) -> Iterator[str]:
         for kind in ("variational", "variational_convolutional"):
             yield bound_row(f"`{recipe(kind)['model']}`", shown, rows(results, f"kinds/{name}/{kind}"))
     found = rows(results, "published")
-    yield bound_row("`vae`, Burda et al.'s, 40 epochs", "MNIST, black and white", found)
+    yield bound_row("`vae`, Burda et al.'s, 20 epochs", "MNIST, black and white", found)
     yield ""
 
 
