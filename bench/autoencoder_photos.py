@@ -158,7 +158,7 @@ def main() -> None:
     arguments = arguments_of(__doc__, ["photos", "bytes"])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
-        bench = Bench(arguments.data.resolve(), arguments.keep or Path(place))
+        bench = Bench(arguments.data.resolve(), arguments.keep or Path(place), list(SETS))
         work = {"photos": photos, "bytes": sizes_in_bytes}[arguments.what]
         work(Results(RESULTS), bench, arguments.share, Path(place))
 

@@ -66,10 +66,10 @@ def pictures_of(folder: Path, start: str) -> tuple[Tensor, NDArray[np.int64]]:
 
 
 class Bench:
-    """`keep`: where runs stay; `data`: ../shared/data."""
+    """`keep`: where runs stay; `data`: ../shared/data; `sets`: which of SETS are measured."""
 
-    def __init__(self, data: Path, keep: Path) -> None:
-        self.data, self.keep = data, keep
+    def __init__(self, data: Path, keep: Path, sets: list[str]) -> None:
+        self.data, self.keep, self.sets = data, keep, sets
 
     def pictures(self, name: str, part: str) -> tuple[Tensor, NDArray[np.int64]]:
         """(N, 1, 28, 28) uint8 and the labels of a set's "train" or "test" pictures."""
@@ -199,6 +199,8 @@ def kinds(results: Results, bench: Bench, share: Share) -> None:
         results.get(f"pixels/{name}/{seed}", bench.pixels, name, seed)
     for cell in mine(share, ("/".join(cell) for cell in product(map(str, SEEDS), SETS, names))):
         seed, name, kind = cell.split("/")
+        if name not in bench.sets:
+            continue
         results.get(f"kinds/{name}/{kind}/{seed}", bench.measure, name, kind, recipe(kind), int(seed))
 
 
@@ -208,8 +210,8 @@ def sizes(results: Results, bench: Bench, share: Share) -> None:
     for cell in mine(share, ("/".join(cell) for cell in product(map(str, SEEDS), SETS, SIZED, map(str, SIZES)))):
         seed, name, kind, number = cell.split("/")
         settings = recipe(kind)
-        if settings["latent"] == int(number):
-            continue  # of `kinds`
+        if settings["latent"] == int(number) or name not in bench.sets:  # the first are of `kinds`
+            continue
         results.get(
             f"sizes/{name}/{kind}/{number}/{seed}", bench.measure, name, f"{kind}{number}",
             settings | {"latent": int(number)}, int(seed),
@@ -232,6 +234,7 @@ def arguments_of(what: str | None, choices: list[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
     parser.add_argument("--keep", type=Path, help="folder for the runs (default: one that goes away)")
     parser.add_argument("--share", default="0/1", metavar="I/N", help="every N-th cell, from the I-th: one per process")
+    parser.add_argument("--only", choices=list(SETS), help="one of the sets (default: both)")
     found = parser.parse_args()
     number, _, processes = found.share.partition("/")
     found.share = int(number), int(processes)
@@ -242,7 +245,8 @@ def main() -> None:
     arguments = arguments_of(__doc__, ["kinds", "sizes", "published"])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
-        bench = Bench(arguments.data.resolve(), arguments.keep or Path(place))
+        sets = [arguments.only] if arguments.only else list(SETS)
+        bench = Bench(arguments.data.resolve(), arguments.keep or Path(place), sets)
         work = {"kinds": kinds, "sizes": sizes, "published": published}[arguments.what]
         work(Results(RESULTS), bench, arguments.share)
 

@@ -28,31 +28,31 @@ longer training makes most of them better. Squared errors and PSNR are of the 10
 ## Every kind
 
 One recipe each, `neocog train mnist --config recipes/autoencoders/NAME.toml`, and the same settings for
-Fashion-MNIST. The squared error of seeds 0, 1, 2 and what follows as their mean: SSIM; how many of the test pictures a
-linear classifier of the code names rightly, learned from 5,000 labelled ones; the error on the *other* set's test
-pictures; and the Fréchet distance of 2,000 made-up pictures from the test pictures, in the embedding of deck 003's
-convnet trained on that set (2,000 training pictures have {real}). Recipes with noise see damaged pictures, and their
-errors are against the clean ones.
+Fashion-MNIST. The squared error of seed 0, or of seeds 0, 1, 2, and what follows as their mean: SSIM; how many of the
+test pictures a linear classifier of the code names rightly, learned from 5,000 labelled ones; the error on the *other*
+set's test pictures; and the Fréchet distance of 2,000 made-up pictures from the test pictures, in the embedding of
+deck 003's convnet trained on that set (2,000 training pictures have {real}). Recipes with noise see damaged pictures,
+and their errors are against the clean ones.
 """
 
 NOISE = """
 ## Noise taken away
 
 Mean PSNR in dB against the clean test pictures, Gaussian noise of 0.3. Non-local means is scikit-image's, on 200 of the
-pictures, of six strengths the best on these very pictures; seeds 0, 1, 2 of the network.
+pictures, of six strengths the best on these very pictures; of the network each seed.
 """
 
 SIZED = """
 ## How many numbers
 
-Squared error by the size of the code, the mean of three seeds; PCA of all training pictures beside it, cut to 0..1.
+Squared error by the size of the code, the mean of the seeds; PCA of all training pictures beside it, cut to 0..1.
 Bold: less than PCA's.
 """
 
 SPARSE = """
 ## How sparse
 
-Of the 128 numbers of each test picture's code, the mean of three seeds.
+Of the 128 numbers of each test picture's code, the mean of the seeds.
 """
 
 BOUND = """
@@ -73,7 +73,7 @@ FEW = """
 
 Deck 000: a code learned without labels serves where labels are few. Test accuracy of a linear classifier and of the
 nearest neighbour on codes of 32 numbers (recipe `convolutional`, learned from all training pictures, without their
-labels), and on pixels; means over three seeds of five draws each.
+labels), and on pixels; means over the seeds of five draws each.
 """
 
 BYTES = """
@@ -107,7 +107,11 @@ def distance(results: Results, name: str) -> float:
 
 
 def rows(results: Results, start: str) -> list[dict[str, Any]]:
-    return [results[f"{start}/{seed}"] for seed in SEEDS]
+    """Of each seed that was measured. KeyError where none was."""
+    found = [results[f"{start}/{seed}"] for seed in SEEDS if f"{start}/{seed}" in results]
+    if not found:
+        raise KeyError(start)
+    return found
 
 
 def average(found: Iterable[dict[str, Any]], key: str) -> float:
@@ -157,6 +161,8 @@ def noise(results: Results) -> Iterator[str]:
 def sizes(results: Results) -> Iterator[str]:
     yield from (SIZED.strip("\n"), "", "| set | code of | " + " | ".join(map(str, SIZES)) + " |", "|---" * 6 + "|")
     for name, shown in SETS.items():
+        if f"sizes/{name}/convolutional/128/0" not in results:
+            continue
         pca = {number: results[f"pca/{name}/{number}"]["mse"] for number in SIZES}
         yield f"| {shown} | PCA | " + " | ".join(f"{pca[n]:.4f}" for n in SIZES) + " |"
         for kind in ("convolutional",):
