@@ -85,6 +85,17 @@ def test_captum_agrees() -> None:
     assert torch.allclose(grad_cam(network, x, 1, "4").coarse, judge, **close)
 
 
+def test_a_relu_that_is_cut_at_6() -> None:
+    x = torch.tensor([[-1.0, 2, 7, 3]])
+    weight = torch.tensor([[1.0, 2, 3, -4]])
+    for six in (nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, nn.Hardtanh(0, 6), lambda x: x.clamp(0, 6)):
+        network = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(4, 1))
+        network[2].weight.data = weight  # type: ignore[assignment]
+        network[0].forward = lambda x, six=six: six(x * 1)  # type: ignore[method-assign, misc, assignment]
+        assert a.rectified(network, x[..., None, None], 0, "guided").flatten().tolist() == [0, 2, 0, 0]
+        assert a.rectified(network, x[..., None, None], 0, "deconvolution").flatten().tolist() == [1, 2, 3, 0]
+
+
 @pytest.mark.parametrize("rule", ["guided", "deconvolution"])
 def test_a_relu_is_one_however_it_is_spelled(rule: a.Rule) -> None:
     layers = nn.ModuleList([nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 3)])

@@ -37,9 +37,11 @@ class _Relu(torch.autograd.Function):
 
 
 IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_, torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_min_}
+IN_PLACE |= {F.hardtanh_}
 CLAMPS = {torch.clamp, Tensor.clamp, torch.clamp_, Tensor.clamp_}
 CLAMPS |= {torch.clamp_min, Tensor.clamp_min, torch.clamp_min_, Tensor.clamp_min_}
-RELUS = {F.relu, torch.relu, Tensor.relu} | IN_PLACE - CLAMPS
+HARD = {F.hardtanh, F.hardtanh_}  # nn.ReLU6 is spelled so
+RELUS = {F.relu, torch.relu, Tensor.relu} | IN_PLACE - CLAMPS - HARD
 
 
 class Rectified(TorchFunctionMode):
@@ -66,11 +68,15 @@ class Rectified(TorchFunctionMode):
 
     @staticmethod
     def _most(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
-        """What a rectifier is cut at: infinity, 6, or None where `func` is none."""
+        """What a rectifier is cut at: infinity, 6 or another number, or None where `func` is none."""
         if func in RELUS:
             return float("inf")
-        if func in CLAMPS:
+        if func is F.relu6:
+            return 6.0
+        if func in CLAMPS | HARD:
             least, most = (*args[1:], None, None)[:2]
-            least, most = kwargs.get("min", least), kwargs.get("max", most)
-            return float("inf") if isinstance(least, int | float) and least == 0 and most is None else None
-        return 6.0 if func is F.relu6 else None
+            names = ("min_val", "max_val") if func in HARD else ("min", "max")
+            least, most = kwargs.get(names[0], least), kwargs.get(names[1], most)
+            if isinstance(least, int | float) and least == 0:
+                return float("inf") if most is None else float(most)
+        return None
