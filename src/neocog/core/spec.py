@@ -19,6 +19,11 @@ class Preprocessing:
     interpolation: str = "bilinear"  # always with antialiasing
 
 
+def figures_for(channels: int, values: tuple[float, ...]) -> tuple[float, ...]:
+    """A mean or std for other channels: colour figures serve grey as their mean, grey serves all three."""
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
+
+
 @dataclass(frozen=True)
 class Weights:
     """Published weights: where they lie, how to know them, how to feed them.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neocog.core.spec import Preprocessing
+from neocog.core.spec import Preprocessing, figures_for
 from neocog.data.decode import EXTREME_ASPECT
 
 CACHED_VALUES = 2**19  # 2 MB of float32
@@ -122,7 +122,5 @@ def normalise_into(out: Tensor, batch: Tensor, preprocessing: Preprocessing) -> 
 
 
 def per_channel(values: tuple[float, ...], channels: int, device: torch.device) -> Tensor:
-    """(channels,) from a tuple for other channels: colour figures serve grey as their mean, grey serves all three."""
-    if len(values) != channels:
-        values = (sum(values) / len(values),) * channels
-    return torch.tensor(values, dtype=torch.float32, device=device)
+    """(channels,) float32, also from a tuple for other channels."""
+    return torch.tensor(figures_for(channels, values), dtype=torch.float32, device=device)
