@@ -25,6 +25,8 @@ RUNS = {
     "plain": {"model": "lenet5", "optimizer": "sgd"},
     "weighted": {"model": "lenet5", "class_weights": "balanced", "label_smoothing": 0.1, "l1": 1e-4, "clip_norm": 1.0},
     "accumulated": {"model": "lenet5", "accumulate": 3, "ema": 0.9},
+    "adversarial": {"model": "lenet5", "optimizer": "sgd", "noise": "adversarial:0.03", "accumulate": 2},
+    "adversarial divided": {"model": "lenet5", "optimizer": "sgd", "noise": "adversarial:0.03", "shard": True},
     "divided": {"model": "lenet5", "optimizer": "sgd", "shard": True},
     "synchronised": {"model": "resnet20", "optimizer": "sgd", "lr": 1e-4, "sync_batch_norm": True},
 }

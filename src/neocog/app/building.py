@@ -140,7 +140,8 @@ def choose_preprocessing(
 def make_augment(config: TrainConfig) -> Augment:
     keys = ("crop", "crop_pad", "crop_scale", "flip", "rotation", "colour", "erasing", "mixup", "cutmix")
     noise = Noise.parse(config.noise or "none")
-    added = noise.strength if config.task != "reconstruction" else 0.0  # there it is not on the target
+    # An autoencoder's noise is not on its target, and the adversarial step is the task's.
+    added = noise.strength if config.task != "reconstruction" and noise.kind == "gaussian" else 0.0
     return Augment(noise=added, **{key: getattr(config, key) for key in keys})
 
 
@@ -157,18 +158,19 @@ def make_task(
         counts = np.bincount(dataset.labels[dataset.rows("train")], minlength=len(dataset.classes))
         weights = balanced_weights(torch.from_numpy(counts).float()).to(device)
     loss: Loss = "margin" if config.loss == "margin" else "cross_entropy"
-    return Classification(config.label_smoothing, weights, loss)
+    return Classification(
+        config.label_smoothing, weights, loss, adversarial=config.adversarial, preprocessing=preprocessing
+    )
 
 
 def make_reconstruct(config: TrainConfig, preprocessing: Preprocessing) -> Reconstruct:
     assert config.loss != "auto"
     assert config.loss != "margin"
     sparse = Sparsity.parse(config.sparse) if config.sparse else None
-    noise = Noise.parse(config.noise or "none")
     return Reconstruct(
         config.loss, sparse=sparse if sparse and sparse.kind != "k" else None, contractive=config.contractive,
         beta=config.beta, annealed=config.annealed,
-        adversarial=noise.strength if noise.kind == "adversarial" else 0.0, std=torch.tensor(preprocessing.std),
+        adversarial=config.adversarial, std=torch.tensor(preprocessing.std),
     )  # fmt: skip
 
 

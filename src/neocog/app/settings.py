@@ -92,7 +92,7 @@ def only_regime(config: TrainConfig) -> str:
         return "features"
     if config.unfreeze is not None:
         return "partial"
-    return "full" if config.cutmix or config.shard else "auto"
+    return "full" if config.cutmix or config.adversarial or config.shard else "auto"
 
 
 def settle(config: TrainConfig, pictures: int) -> TrainConfig:

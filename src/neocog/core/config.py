@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from neocog.core.contradictions import contradictions
 from neocog.core.errors import UsageError
+from neocog.core.noise import Noise
 from neocog.core.problems import problems
 from neocog.core.setting_types import Channels, Name, NoiseText, Pattern, Sparse
 
@@ -255,8 +256,9 @@ class TrainConfig(BaseModel):
     noise: NoiseText | None = Field(
         None,
         description="noise on the pictures, KIND:STRENGTH: gaussian:0.1 (or 0.1), its standard deviation on the 0..1 "
-        "scale; autoencoders, which give back the picture without it: also salt_pepper:0.2, mask:0.5, patches:0.75, "
-        "low_resolution:4, grey, binary, adversarial:0.1",
+        "scale; adversarial:0.03, each pixel moved so far in the direction that makes the loss worse (classification "
+        "learns both, the picture with and without it). Autoencoders, which give back the picture without it: also "
+        "salt_pepper:0.2, mask:0.5, patches:0.75, low_resolution:4, grey, binary",
     )
     erasing: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="probability that a rectangle is erased"
@@ -292,6 +294,12 @@ class TrainConfig(BaseModel):
         """Pictures per step, once that is decided."""
         assert self.batch_size is not None
         return self.batch_size
+
+    @property
+    def adversarial(self) -> float:
+        """Largest change of a pixel on the 0..1 scale by the adversarial step; 0 without it."""
+        noise = Noise.parse(str(self.noise or "none"))  # a number where nothing was validated yet
+        return noise.strength if noise.kind == "adversarial" else 0.0
 
     @property
     def bands(self) -> int | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from neocog.core.head import CLOSED
+from neocog.core.noise import Noise
 
 if TYPE_CHECKING:
     from neocog.core.config import TrainConfig
@@ -26,6 +27,10 @@ def contradictions(config: "TrainConfig") -> Iterator[tuple[set[str], str]]:
         yield {"regime", "head"}, f"head {config.head} is fitted to embeddings: use regime features"
     if config.regime == "features" and config.cutmix:
         yield {"regime", "cutmix"}, "cutmix cuts pixels, of which regime features sees none: use mixup or regime probe"
+    embedded = config.regime == "features" or config.head in CLOSED or config.views is not None
+    if embedded and config.adversarial:
+        why = "noise adversarial changes pixels, of which regime features sees none: use regime probe"
+        yield {"regime", "head", "views", "noise"}, why
     if config.regime == "features" and config.shard:
         yield {"regime", "shard"}, "regime features trains a head only, which is too small to be divided"
     if config.model == "auto" and (config.folds or config.repeats):
@@ -51,13 +56,16 @@ CLASSES: dict[str, object] = {
 
 
 def of_reconstruction(config: "TrainConfig") -> Iterator[tuple[set[str], str]]:
-    noise = config.noise or "none"
+    noise = Noise.parse(str(config.noise or "none"))  # a number where other settings are wrong
     if config.task == "classification":
         for name, usual in AUTOENCODERS.items():
             if getattr(config, name) != usual:
                 yield {"task", name}, f"{name} is for autoencoders: use task reconstruction"
-        if noise != "none" and not noise.startswith("gaussian"):
-            yield {"task", "noise"}, f"noise {noise} is for autoencoders; gaussian:N goes with classification"
+        if noise.kind not in ("none", "gaussian", "adversarial"):
+            yield (
+                {"task", "noise"},
+                f"noise {noise} is for autoencoders; gaussian:N and adversarial:N go with classification",
+            )
         if config.loss in ("squared", "absolute", "ssim"):
             yield {"task", "loss"}, f"loss {config.loss} compares pictures: use task reconstruction"
     if config.task == "reconstruction":
