@@ -5,6 +5,9 @@
                     Convolutional Networks", ECCV 2014, arXiv:1311.2901, section 2.1
     guided          passes where both are: Springenberg et al., "Striving for Simplicity", ICLR 2015 workshop,
                     arXiv:1412.6806, figure 1
+    redirected      the gradient, and where that lets nothing back at all, as deconvolution: a picture that is sought by
+                    its gradient can then start with a ReLU that is shut. github.com/tensorflow/lucid,
+                    misc/redirected_relu_grad.py
 
 Calls are caught on their way into torch, so a module, a function, a method and one that works in place are the same
 thing, and a module used twice is two calls. Max pools need nothing: their own backward pass puts a value where the
@@ -19,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-Rule = Literal["deconvolution", "guided"]
+Rule = Literal["deconvolution", "guided", "redirected"]
 
 
 class _Relu(torch.autograd.Function):
@@ -33,6 +36,9 @@ class _Relu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (passed,), back = ctx.saved_tensors, gradients[0].clamp(min=0)
+        if ctx.rule == "redirected":
+            plain = gradients[0] * passed
+            return plain if plain.any() else back, None, None
         return back * passed if ctx.rule == "guided" else back, None, None
 
 
