@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "Train a network on your pictures and report on it.",
     "val": "Evaluate a run again, on its own pictures or on others.",
     "predict": "Label pictures: class, probability, file name.",
+    "explain": "See why: where a network looked, what for, and the training pictures behind an answer.",
     "resume": "Continue a stopped run exactly where it stopped.",
     "compare": "Compare networks on your pictures, fairly, inside a time budget.",
     "embed": "Write vectors of pictures: codes, or what a classifier's last layer sees.",

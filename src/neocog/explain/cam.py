@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
 from neocog.explain.attribution import score
+from neocog.explain.maps import as_maps
 from neocog.explain.taps import Tapped, resolve, stage_names, untouched
 
 
@@ -37,7 +38,7 @@ def grad_cam(network: nn.Module, x: Tensor, target: int, layer: str | None = Non
         slopes = taps.gradients(answer.sum())
         maps = {name: taps[name].detach() for name in slopes}
     if layer is not None:
-        as_maps(maps[names[0]], names[0])  # or it says why not
+        grid_of(maps[names[0]], names[0])  # or it says why not
     for name in reversed(names):
         if name in maps and places(maps[name]) > 1:
             own, slope = as_maps(maps[name], name)[0], as_maps(slopes[name], name)[0]
@@ -70,13 +71,8 @@ def places(out: Tensor) -> int:
     return out.shape[1] if out.dim() == 3 else 1
 
 
-def as_maps(out: Tensor, name: str) -> Tensor:
-    """(B, C, h, w) as it is; (B, N, D) tokens of a square grid, without the class token that may stand first."""
-    if out.dim() == 4:
-        return out
-    if out.dim() == 3:
-        for extra in (0, 1):
-            side = int((out.shape[1] - extra) ** 0.5)
-            if side * side == out.shape[1] - extra and side > 0:
-                return out[:, extra:].transpose(1, 2).reshape(len(out), -1, side, side)
-    raise UsageError(f"the layer {name} has no grid, it gives {tuple(out.shape)}", "name one with maps or tokens")
+def grid_of(out: Tensor, name: str) -> Tensor:
+    """`as_maps`, but a vector has no places. UsageError where there is no grid."""
+    if out.dim() not in (3, 4):
+        raise UsageError(f"the layer {name} has no grid, it gives {tuple(out.shape)}", "name one with maps or tokens")
+    return as_maps(out, name)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neocog.core.errors import UsageError
 from neocog.costs.cost import cost
 from neocog.costs.table import ReceptiveField
-from neocog.explain.cam import as_maps
+from neocog.explain.cam import grid_of
 from neocog.explain.rectified import Rectified
 from neocog.explain.taps import Tapped, resolve, untouched
 
@@ -44,7 +44,7 @@ def strongest(
     with untouched(network), torch.no_grad(), Tapped(network, [name]) as taps:
         for which, x in pictures:
             network(x)
-            maps = as_maps(taps[name], name)
+            maps = grid_of(taps[name], name)
             taps.calls.clear()
             shape, width = tuple(x.shape[1:]), maps.shape[3]
             values, places = maps.flatten(2).max(2)  # (B, C)
@@ -95,7 +95,7 @@ def read(network: nn.Module, x: Tensor, layer: str, channel: int, position: tupl
     x = x.detach().requires_grad_()
     with untouched(network), Rectified("deconvolution"), Tapped(network, [name]) as taps:
         network(x)
-        maps = as_maps(taps[name], name)
+        maps = grid_of(taps[name], name)
         if not 0 <= channel < maps.shape[1]:
             raise UsageError(f"{name} has no channel {channel}", f"its channels are 0 to {maps.shape[1] - 1}")
         unit = maps[0, channel, position[0], position[1]]

@@ -4,6 +4,17 @@ from neocog.report.audit import AuditFinding, AuditPage, AuditPicture, render_au
 from neocog.report.cost_model import CostNetwork, CostPage, CostRow, CostTraining, ZooPoint
 from neocog.report.cost_page import render_cost
 from neocog.report.cost_pictures import bars_picture, zoo_picture
+from neocog.report.explain import (
+    Answer,
+    ChannelView,
+    ExplainPage,
+    Flip,
+    Look,
+    Neighbour,
+    StageView,
+    render_explain,
+    render_explained,
+)
 from neocog.report.model import (
     Choices,
     ClassCount,
@@ -30,9 +41,11 @@ from neocog.report.page import render
 from neocog.report.pareto import ParetoPoint, pareto
 
 __all__ = [
+    "Answer",
     "AuditFinding",
     "AuditPage",
     "AuditPicture",
+    "ChannelView",
     "Choices",
     "ClassCount",
     "ConfusedPair",
@@ -43,8 +56,12 @@ __all__ = [
     "DataFacts",
     "Epoch",
     "Evaluation",
+    "ExplainPage",
+    "Flip",
     "GivenBack",
+    "Look",
     "Mistake",
+    "Neighbour",
     "NetworkFacts",
     "Pair",
     "ParetoPoint",
@@ -57,6 +74,7 @@ __all__ = [
     "Scores",
     "Setting",
     "Stage",
+    "StageView",
     "TrainingFacts",
     "ZooPoint",
     "bars_picture",
@@ -64,5 +82,7 @@ __all__ = [
     "render",
     "render_audit",
     "render_cost",
+    "render_explain",
+    "render_explained",
     "zoo_picture",
 ]

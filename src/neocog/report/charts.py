@@ -63,10 +63,10 @@ class Plane:
 
 def curves(
     name: str, series: Sequence[Series], *, kept: int | None = None, form: Callable[[float], str] = number,
-    most: float | None = None,
+    most: float | None = None, across: str = "epoch",
 ) -> Markup:  # fmt: skip
-    """Lines over epochs. `kept`: the epoch to mark; `most`: a value that none exceeds. Empty where no series has a
-    number."""
+    """Lines over epochs, or what else is `across`. `kept`: the epoch to mark; `most`: a value that none exceeds. Empty
+    where no series has a number."""
     series = [s for s in map(_thin, series) if any(_real(y) for _, y in s.points)]
     if not series:
         return Markup()
@@ -76,7 +76,7 @@ def curves(
     low, high = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
     x_ticks = [t for t in ticks(low, high, about=5, whole=True) if low <= t <= high]
     plane = Plane((low, high), (y_ticks[0], y_ticks[-1]))
-    body = _axes(plane, x_ticks, y_ticks, number, form, "epoch")
+    body = _axes(plane, x_ticks, y_ticks, number, form, across)
     if kept is not None and low <= kept <= high:
         x = plane.x(kept)
         body += Markup('<line class="mark" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(x, TOP, HEIGHT - BOTTOM)
@@ -84,7 +84,8 @@ def curves(
         body += _line(plane, one, place)
     body += _legend([(f"line {place}", s.name) for place, s in zip(("one", "two"), series, strict=False)])
     last = "; ".join(f"{s.name} ends at {form(_last(s))}" for s in series)
-    return _svg(name, f"{name} over {len(set(xs))} epochs: {last}.", body)
+    along = f"over {len(set(xs))} epochs" if across == "epoch" else f"by {across}"
+    return _svg(name, f"{name} {along}: {last}.", body)
 
 
 def reliability(bins: Sequence[dict[str, Any]]) -> Markup:

@@ -1,0 +1,183 @@
+"""One picture, from its pixels to the answer and to the training pictures behind it: the page of `neocog explain`."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neocog import report
+from neocog.app.autoencoding import Opened
+from neocog.app.explaining_looks import looks_of, paint
+from neocog.app.explaining_training import Behind, behind
+from neocog.app.pictures import png
+from neocog.core.errors import DataError, UsageError, did_you_mean
+from neocog.core.files import write_atomic
+from neocog.costs.cost import cost
+from neocog.data.decode import DecodeOptions, decode
+from neocog.data.preprocess import denormalise, normalise
+from neocog.data.split import read_split
+from neocog.evaluate import probabilities_of
+from neocog.explain.adversarial import smallest_epsilon
+from neocog.explain.maps import activations
+from neocog.metrics.calibration import scaled, temperature
+
+SIDE = 320  # pixels of the two large pictures, at most
+SHOWN = 5  # answers
+CHANNELS = 8  # maps of a stage
+MAP_SIDE = 96
+LIMIT = 0.25  # the largest change that is tried
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What stands on the page, and where it is."""
+
+    page: report.ExplainPage
+    path: Path
+
+
+class Explainer:
+    """A run that answers for its pictures. What belongs to the run is found once: open it once for several."""
+
+    def __init__(self, run: str | Path, *, layer: str | None = None, training: bool = True) -> None:
+        """`training`: look at training pictures too. UsageError where the run is no classifier's."""
+        self.opened = Opened.of(run)
+        self.opened.run.must_be("classification", "classifies nothing")
+        self.layer, self.training = layer, training
+
+    @cached_property
+    def temperature(self) -> float | None:
+        """None where the run has no validation pictures."""
+        try:
+            known = self.opened.run.predictions("val")
+        except DataError:
+            return None
+        return temperature(known.probabilities, known.labels)
+
+    @cached_property
+    def truths(self) -> dict[Path, str]:
+        """The classes of the run's own pictures."""
+        root = Path(self.opened.run.config.data)
+        root = (root if root.is_dir() else root.parent).resolve()
+        return {(root / row.file).resolve(): row.label for row in read_split(self.opened.run.folder / "split.csv")}
+
+    def page(self, file: str | Path, *, target: str | None = None, truth: str | None = None) -> report.ExplainPage:
+        """`target`: the class that is explained (default: the answer). `truth`: the picture's own class, which is known
+        too where the picture is one of the run's. UsageError where the run has no such class, DataError where the file
+        is no picture."""
+        began = time.monotonic()
+        opened, run = self.opened, self.opened.run
+        network, pre = opened.network, run.card.preprocessing
+        x = opened.one(file)
+        with torch.inference_mode():
+            beliefs = probabilities_of(network.eval(), network(x).float())[0].cpu().numpy()
+        sure = beliefs if self.temperature is None else scaled(beliefs, self.temperature)
+        order = np.argsort(-beliefs, kind="stable").tolist()
+        number = order[0] if target is None else self.number(target)
+        truth = truth if truth is not None else self.truths.get(Path(file).resolve())
+        looks = looks_of(network, x, number, pre, self.layer)
+        pixels = denormalise(x, pre)[0].cpu().clamp(0, 1)
+        found = behind(opened, x, number, looks) if self.training else Behind()
+        shown = order[:SHOWN] if number in order[:SHOWN] else [*order[: SHOWN - 1], number]
+        return report.ExplainPage(
+            file=str(file), run=str(run.folder), model=run.card.model,
+            created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            original=self.original(Path(file)), seen=png(pixels, SIDE),
+            answers=tuple(report.Answer(run.classes[i], float(beliefs[i]), float(sure[i])) for i in shown),
+            target=run.classes[number], truth=truth, temperature=self.temperature, layer=looks.layer,
+            looks=looks.shown, random=looks.random, courses=looks.courses, stages=self.stages(x),
+            channels=found.channels, neighbours=found.neighbours, looked=found.looked,
+            flip=self.flip(pixels, order[0]), seconds=time.monotonic() - began, notes=looks.notes,
+        )  # fmt: skip
+
+    def number(self, name: str) -> int:
+        classes = self.opened.run.classes
+        if name not in classes:
+            known = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+            raise UsageError(f"there is no class {name!r}", did_you_mean(name, classes) or f"the classes are {known}")
+        return classes.index(name)
+
+    def original(self, file: Path) -> bytes:
+        card = self.opened.run.card
+        options = DecodeOptions(card.in_channels, card.background, self.opened.run.config.max_pixels)
+        pixels = torch.from_numpy(decode(file, options).pixels).permute(2, 0, 1)
+        return png(pixels / 255, SIDE)
+
+    def stages(self, x: Tensor) -> tuple[report.StageView, ...]:
+        network = self.opened.network
+        rows = cost(network, tuple(x.shape[1:])).rows
+        found = []
+        for one in activations(network, x):
+            own = [row for row in rows if row.name.startswith(f"{one.layer}.") or row.name == one.layer]
+            field = next((row.field for row in reversed(own) if row.field is not None), None)
+            sees = " x ".join(str(n) for n in field.largest) if field is not None else ""
+            chosen = one.order[:CHANNELS].tolist() if one.maps[0].numel() > 1 else []
+            found.append(
+                report.StageView(
+                    one.layer.removeprefix("stages."), tuple(one.maps.shape), sum(row.params for row in own),
+                    sum(row.macs for row in own), f"{sees} pixels" if sees else "", tuple(chosen),
+                    tuple(png(scaled_map(one.maps[i]), MAP_SIDE) for i in chosen),
+                )
+            )  # fmt: skip
+        return tuple(found)
+
+    def flip(self, pixels: Tensor, answer: int) -> report.Flip:
+        """`pixels` (C, S, S) in 0..1"""
+        network, pre, classes = self.opened.network, self.opened.run.card.preprocessing, self.opened.run.classes
+        labels = torch.tensor([answer])
+        found = smallest_epsilon(network, pixels[None], labels, pre.mean, pre.std, limit=LIMIT)
+        epsilon = float(found.epsilon[0])
+        if np.isnan(epsilon):
+            return report.Flip(None, LIMIT)
+        changed = found.pixels[0]
+        difference = changed - pixels
+        stronger = 0.5 / max(float(difference.abs().max()), 1e-6)
+        x = torch.as_tensor(self.normalised(changed[None]))
+        with torch.inference_mode():
+            beliefs = probabilities_of(network, network(x).float())[0]
+        number = int(beliefs.argmax())
+        return report.Flip(
+            epsilon, LIMIT, classes[number], float(beliefs[number]), png(changed, SIDE),
+            png((0.5 + stronger * difference).clamp(0, 1), SIDE), stronger,
+        )  # fmt: skip
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        machine = self.opened.machine
+        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
+        return normalise(255 * pixels.to(machine.device), self.opened.run.card.preprocessing, memory_format=layout)
+
+    def mistakes(self, most: int) -> list[tuple[Path, str]]:
+        """(file, its class) of the test pictures that got the surest wrong answers, the surest first. DataError where
+        the pictures are gone."""
+        run = self.opened.run
+        found = run.predictions("test" if run.has("test") else "val")
+        wrong = np.flatnonzero(found.predicted != found.labels)
+        sure = found.probabilities[wrong].max(1)
+        order = wrong[np.argsort(-sure, kind="stable")][:most].tolist()
+        root = Path(run.config.data)
+        root = root if root.is_dir() else root.parent
+        files = [(root / found.files[i], found.classes[found.labels[i]]) for i in order]
+        if gone := next((str(file) for file, _ in files if not file.is_file()), None):
+            raise DataError(f"the picture {gone} is not there", "give pictures by name: `neocog explain RUN IMAGE`")
+        return files
+
+
+def scaled_map(values: Tensor) -> Tensor:
+    """(h, w) -> (3, h, w) painted from its least to its most."""
+    low, high = values.min(), values.max()
+    return paint((values - low) / (high - low).clamp_min(1e-12))
+
+
+def explain(run: str | Path, image: str | Path, *, out: str | Path | None = None, target: str | None = None,
+            layer: str | None = None, training: bool = True) -> Explained:  # fmt: skip
+    """Writes the page of one picture, by default beside the run as RUN-explained.html."""
+    explainer = Explainer(run, layer=layer, training=training)
+    page = explainer.page(image, target=target)
+    path = Path(out) if out is not None else Path(f"{Path(run)}-explained.html")
+    write_atomic(path, report.render_explain(page))
+    return Explained(page, path)

@@ -1,0 +1,98 @@
+"""Maps of what mattered, laid over the picture, each with how well it predicts what happens when pixels go."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neocog import report
+from neocog.app.pictures import png
+from neocog.core.contracts import Network
+from neocog.core.errors import UsageError
+from neocog.core.spec import Preprocessing
+from neocog.data.preprocess import denormalise
+from neocog.explain import attribution, checks
+from neocog.explain.cam import grad_cam
+
+SIDE = 256
+STEPS = 16  # of a course
+WINDOWS = 8  # squares along a side that occlusion hides
+
+
+@dataclass(frozen=True)
+class Looks:
+    layer: str
+    shown: tuple[report.Look, ...]
+    random: tuple[float, float]
+    courses: tuple[tuple[str, tuple[float, ...]], ...]
+    notes: tuple[str, ...]
+
+
+def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocessing, layer: str | None) -> Looks:
+    """`x` (1, C, S, S) normalised."""
+    pixels = denormalise(x, preprocessing)[0].cpu().clamp(0, 1)
+    side = x.shape[-1]
+    notes: list[str] = []
+    heats: list[tuple[str, Tensor, str, float | None]] = []  # name, (S, S) at least 0, note, survives
+    cam = None
+    try:
+        cam = grad_cam(network, x, target, layer)
+        where = cam.layer.removeprefix("stages.")
+        again = checks.survives(network, x, lambda n, x: grad_cam(n, x, target, cam.layer).coarse)
+        again_ = None if np.isnan(again) else again
+        heats.append(("Grad-CAM", cam.fine, f"of {where}, {' x '.join(map(str, cam.coarse.shape))} places", again_))
+        heats.append(("Grad-CAM++", grad_cam(network, x, target, cam.layer, plus=True).fine, "", None))
+    except UsageError as error:
+        if layer is not None:
+            raise
+        notes.append(f"no Grad-CAM: {error.cause}")
+    window = max(2, side // WINDOWS)
+    hidden = attribution.occlusion(network, x, target, window=window, stride=max(1, window // 2))
+    heats.append(("Occlusion", hidden.clamp(min=0), f"squares of {window} pixels hidden", None))
+    found = attribution.integrated(network, x, target, steps=64)
+    share = abs(found.error) / max(abs(found.difference), 1e-9)
+    heats.append(("Integrated gradients", attribution.heat(found.map), f"off by {share:.1%} of the difference", None))
+    heats.append(("SmoothGrad", attribution.heat(attribution.smooth(network, x, target, samples=16)), "", None))
+    try:
+        guided = attribution.rectified(network, x, target, "guided")
+        again = checks.survives(network, x, lambda n, x: attribution.rectified(n, x, target, "guided").abs().sum(0))
+        heats.append(("Guided backpropagation", attribution.heat(guided), "", None if np.isnan(again) else again))
+    except UsageError as error:
+        notes.append(f"no guided backpropagation: {error.cause}")
+    luck = torch.rand(side, side, generator=torch.Generator().manual_seed(0))
+    random = checks.deletion(network, x, target, luck, steps=STEPS)
+    back = checks.insertion(network, x, target, luck, steps=STEPS)
+    shown, courses = [], []
+    for name, heat, note, survives in heats:
+        gone = checks.deletion(network, x, target, heat, steps=STEPS)
+        come = checks.insertion(network, x, target, heat, steps=STEPS)
+        courses.append((name, tuple(gone)))
+        shown.append(
+            report.Look(name, laid_over(pixels, heat), checks.area(gone), checks.area(come), survives, note)
+        )  # fmt: skip
+    return Looks(
+        cam.layer if cam is not None else "", tuple(shown), (checks.area(random), checks.area(back)),
+        (courses[0], ("a random order", tuple(random))), tuple(notes),
+    )  # fmt: skip
+
+
+def laid_over(pixels: Tensor, heat: Tensor) -> bytes:
+    """(C, S, S) in 0..1 and (S, S) at least 0 -> a PNG: the picture in grey, warm where it mattered."""
+    grey = pixels[:3].mean(0, keepdim=True).expand(3, -1, -1)
+    heat = heat.detach().float().cpu()
+    most = torch.quantile(heat.flatten(), 0.995).clamp_min(1e-12)
+    strength = (heat / most).clamp(0, 1)
+    mixed = grey * (1 - 0.75 * strength) + 0.75 * strength * paint(strength)
+    if mixed.shape[-1] < SIDE:
+        mixed = F.interpolate(mixed[None], scale_factor=SIDE // mixed.shape[-1], mode="nearest")[0]
+    return png(mixed.clamp(0, 1), SIDE)
+
+
+def paint(values: Tensor) -> Tensor:
+    """(h, w) in 0..1 -> (3, h, w), matplotlib's inferno."""
+    from matplotlib import colormaps
+
+    colours = colormaps["inferno"](values.detach().cpu().numpy())[..., :3]
+    return torch.from_numpy(np.ascontiguousarray(colours)).permute(2, 0, 1).float()

@@ -1,0 +1,127 @@
+"""What lies behind an answer among the training pictures: the nearest ones, and those that excite its channels."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neocog import report
+from neocog.app.autoencoding import Opened
+from neocog.app.building import evaluation_loader
+from neocog.app.explaining_looks import Looks
+from neocog.app.pictures import png
+from neocog.app.preparing import open_data
+from neocog.core.contracts import Network
+from neocog.core.events import Events
+from neocog.data.preprocess import denormalise
+from neocog.explain.attribution import score
+from neocog.explain.maps import as_maps
+from neocog.explain.patches import Patch, read, strongest
+from neocog.explain.taps import Tapped, untouched
+from neocog.transfer.regimes import classifier_of
+
+LOOKED = 300  # training pictures
+NEAREST = 12
+CHANNELS, PATCHES = 4, 6
+SIDE = 112
+
+
+@dataclass(frozen=True)
+class Behind:
+    channels: tuple[report.ChannelView, ...] = ()
+    neighbours: tuple[report.Neighbour, ...] = ()
+    looked: tuple[int, int] = (0, 0)
+
+
+def behind(opened: Opened, x: Tensor, target: int, looks: Looks) -> Behind:
+    """One pass over at most LOOKED training pictures, evenly chosen."""
+    network, card = opened.network, opened.run.card
+    data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
+    rows = data.rows("train")
+    chosen = rows[np.linspace(0, len(rows) - 1, min(LOOKED, len(rows))).astype(np.int64)]
+    loader = evaluation_loader(data, chosen, card.preprocessing, opened.machine, opened.run.config.threads)
+    pictures: dict[int, Tensor] = {}
+
+    def seen() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in loader.epoch(0):
+            pictures.update(zip(batch.indices.tolist(), batch.images, strict=True))
+            yield batch.indices, batch.images
+
+    with embeddings(network) as vectors:
+        with torch.inference_mode():
+            network.eval()(x)
+        if looks.layer:
+            patches = strongest(network, seen(), looks.layer, most=PATCHES)
+        else:
+            patches = []
+            with untouched(network), torch.no_grad():
+                for _, images in seen():
+                    network(images)
+    every = torch.cat(vectors)
+    near = F.cosine_similarity(every[1:], every[:1])
+    order = near.argsort(descending=True, stable=True)[:NEAREST].tolist()
+    names = list(pictures)
+
+    def picture(row: int) -> bytes:
+        return png(denormalise(pictures[row], card.preprocessing).cpu().clamp(0, 1), SIDE)
+
+    neighbours = tuple(
+        report.Neighbour(
+            report.Picture(picture(names[i]), data.files[names[i]]), data.classes[data.labels[names[i]]],
+            float(near[i]), data.classes[data.labels[names[i]]] == opened.run.classes[target],
+        )
+        for i in order
+    )  # fmt: skip
+    views = tuple(
+        channel_view(opened, pictures, number, share, patches[number], looks.layer)
+        for number, share in speakers(network, x, target, looks.layer)
+    ) if looks.layer else ()  # fmt: skip
+    return Behind(views, neighbours, (len(chosen), len(rows)))
+
+
+def speakers(network: Network, x: Tensor, target: int, layer: str) -> list[tuple[int, float]]:
+    """(channel, its share) of those that speak most for the class: map times gradient, the positive part of the sum
+    over places."""
+    with untouched(network), Tapped(network, [layer]) as taps:
+        answer = score(network, x.detach().requires_grad_(), target)
+        slope = as_maps(taps.gradients(answer.sum())[layer], layer)
+        maps = as_maps(taps[layer], layer)
+    parts = (maps.detach() * slope)[0].sum((1, 2)).clamp(min=0)
+    whole = parts.sum().clamp_min(1e-12)
+    order = parts.argsort(descending=True, stable=True)[:CHANNELS]
+    return [(int(i), float(parts[i] / whole)) for i in order if parts[i] > 0]
+
+
+def channel_view(
+    opened: Opened, pictures: dict[int, Tensor], number: int, share: float, patches: list[Patch], layer: str
+) -> report.ChannelView:
+    pre = opened.run.card.preprocessing
+    cuts = []
+    for patch in patches:
+        x = pictures[patch.picture][None]
+        top, left, bottom, right = patch.box
+        back = read(opened.network, x, layer, number, patch.position)[:, top:bottom, left:right].cpu()
+        whole = denormalise(x, pre)[0].cpu().clamp(0, 1)[:, top:bottom, left:right]
+        strength = back.abs().max().clamp_min(1e-12)
+        cuts.append((png(whole, SIDE), png((0.5 + 0.5 * back / strength).clamp(0, 1), SIDE)))
+    return report.ChannelView(number, share, tuple(cuts))
+
+
+@contextmanager
+def embeddings(network: Network) -> Iterator[list[Tensor]]:
+    """What the classifier is given, (B, D) of each batch that passes."""
+    found: list[Tensor] = []
+
+    def record(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if not args[0].is_meta:  # the network's cost is counted without numbers
+            found.append(args[0].detach().float().flatten(1).cpu())
+
+    hook = classifier_of(network).register_forward_pre_hook(record)
+    try:
+        yield found
+    finally:
+        hook.remove()

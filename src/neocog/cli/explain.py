@@ -1,0 +1,59 @@
+"""`neocog explain RUN IMAGE`: one page from pixels to decision."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neocog.cli.out import JSON, as_json, line
+from neocog.core.errors import UsageError
+
+
+def add(app: typer.Typer, text: str) -> None:
+    app.command("explain", help=text)(explain)
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run folder of a classifier.")],
+    image: Annotated[Path | None, typer.Argument(help="A picture.")] = None,
+    mistakes: Annotated[
+        int | None, typer.Option(min=1, max=100, help="A page for each of so many of the surest wrong test answers.")
+    ] = None,
+    target: Annotated[str | None, typer.Option("--class", help="The class to explain (default: the answer).")] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="The layer of Grad-CAM and of the patches (default: the last with a grid).")
+    ] = None,
+    training: Annotated[bool, typer.Option(help="Look at training pictures too.")] = True,
+    out: Annotated[Path | None, typer.Option(help="The page, or with --mistakes a new folder for the pages.")] = None,
+    json: JSON = False,
+) -> None:
+    from neocog.app.explaining import explain as explained
+    from neocog.app.explaining_mistakes import explain_mistakes
+
+    if (image is None) == (mistakes is None):
+        cause = "there is nothing to explain" if image is None else "a picture and --mistakes exclude each other"
+        raise UsageError(cause, "give a picture, or --mistakes 10")
+    if mistakes is not None:
+        found = explain_mistakes(run, mistakes, out=out, layer=layer, training=training)
+        if json:
+            as_json({"pages": [{"file": one.page.file, "answer": one.page.answers[0].name, "truth": one.page.truth,
+                                "page": one.path} for one in found.pages], "index": found.index})  # fmt: skip
+            return
+        line("mistakes", f"the {len(found.pages)} surest wrong answers" if found.pages else "no answer is wrong")
+        line("pages", str(found.index))
+        return
+    assert image is not None
+    one = explained(run, image, out=out, target=target, layer=layer, training=training)
+    page = one.page
+    best = page.answers[0]
+    if json:
+        looks = {look.name: {"deletion": look.deletion, "insertion": look.insertion} for look in page.looks}
+        as_json({"file": image, "answer": best.name, "probability": best.said, "calibrated": best.calibrated,
+                 "temperature": page.temperature, "class": page.target, "layer": page.layer, "looks": looks,
+                 "smallest_epsilon": page.flip.epsilon, "page": one.path})  # fmt: skip
+        return
+    line("answer", f"{best.name}, {best.calibrated:.1%}" + (" calibrated" if page.temperature is not None else ""))
+    change = "no small change" if page.flip.epsilon is None else f"a change of {255 * page.flip.epsilon:.1f} of 255"
+    becomes = "" if page.flip.epsilon is None else f" makes it {page.flip.answer}"
+    line("changes", f"{change}{becomes or ' makes it another'}")
+    line("page", str(one.path))

@@ -1,0 +1,133 @@
+"""`neocog explain`: the page of one picture, and those of the surest mistakes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+import neocog as package
+from command import Command, one_line_error
+from drawn import colours
+from neocog.metrics.calibration import scaled, temperature
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data`: three classes of colours, some pictures of the first called by the second's name; `run`: a classifier;
+    `coder`: an autoencoder."""
+    place = tmp_path_factory.mktemp("explain")
+    colours(place / "data", 40, noise=60, tint=120)
+    first, second, *_ = sorted(path.name for path in (place / "data").iterdir())
+    for i in range(16):
+        shutil.copy(place / "data" / first / f"{i:02}.png", place / "data" / second / f"false-{i}.png")
+        (place / "data" / first / f"{i:02}.png").unlink()
+    common = {"image_size": 28, "batch_size": 8, "device": "cpu"}
+    package.train(place / "data", "mnist_convnet", out=place / "run", epochs=4, lr=0.003, **common)  # type: ignore[arg-type]
+    package.train(place / "data", "conv_ae", out=place / "coder", epochs=1, **common)  # type: ignore[arg-type]
+    return place
+
+
+def test_one_page_says_what_and_why(neocog: Command, made: Path, tmp_path: Path) -> None:
+    picture = next((made / "data" / "red").glob("*.png"))
+    result = neocog("explain", made / "run", picture, "--out", tmp_path / "page.html")
+    assert result.code == 0, result.err
+    page = (tmp_path / "page.html").read_text("utf-8")
+    for words in (
+        "Where it looked for", "Grad-CAM", "Occlusion", "Integrated gradients", "Stage by stage", "conv1",
+        "What it looked for", "Nearest training pictures", "What would change it", "of class red",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "http" not in page.replace("Content-Security-Policy", "").partition("</head>")[2]
+    told = json.loads(neocog("explain", made / "run", picture, "--json", "--out", tmp_path / "again.html").out)
+    answer = next(package.Run.open(made / "run").predict([picture]))
+    assert told["answer"] == answer.label
+    assert told["probability"] == pytest.approx(answer.probability, abs=0.02)  # there in bf16 where there is any
+    assert 0 < told["calibrated"] <= 1
+    assert told["looks"]["Occlusion"]["deletion"] <= 1
+    assert f"{told['answer']}, {told['calibrated']:.1%}" in result.out
+
+
+def test_another_class_can_be_explained(neocog: Command, made: Path, tmp_path: Path) -> None:
+    picture = next((made / "data" / "red").glob("*.png"))
+    words = ("explain", made / "run", picture, "--no-training")
+    result = neocog(*words, "--class", "blue", "--layer", "conv1", "--json", "--out", tmp_path / "a.html")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    assert (told["class"], told["layer"]) == ("blue", "stages.conv1")
+    assert "Nearest training pictures" not in (tmp_path / "a.html").read_text("utf-8")
+    one_line_error(neocog(*words, "--class", "zebra"), 2, "no class 'zebra'", "blue")
+    one_line_error(neocog(*words, "--layer", "conv9"), 2, "no layer 'conv9'")
+    one_line_error(neocog("explain", made / "coder", picture), 2, "autoencoder")
+    one_line_error(neocog("explain", made / "run"), 2, "--mistakes")
+    one_line_error(neocog("explain", made / "run", tmp_path / "none.png"), 3, "none.png")
+    (tmp_path / "text.png").write_text("no picture")
+    one_line_error(neocog("explain", made / "run", tmp_path / "text.png"), 3, "text.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
+def test_any_size_and_mode(neocog: Command, made: Path, tmp_path: Path, mode: str) -> None:
+    draw = np.random.default_rng(0)
+    Image.fromarray(draw.integers(0, 255, (61, 203, 3), np.uint8)).convert(mode).save(tmp_path / "odd.png")
+    result = neocog("explain", made / "run", tmp_path / "odd.png", "--no-training", "--out", tmp_path / "odd.html")
+    assert result.code == 0, result.err
+
+
+def test_the_surest_mistakes(neocog: Command, made: Path, tmp_path: Path) -> None:
+    run = package.Run.open(made / "run")
+    found = run.predictions("test")
+    wrong = np.flatnonzero(found.predicted != found.labels)
+    assert len(wrong)  # for this the names were falsified
+    result = neocog("explain", made / "run", "--mistakes", 2, "--json", "--out", tmp_path / "pages", "--no-training")
+    assert result.code == 0, result.err
+    told = json.loads(result.out)
+    surest = wrong[np.argsort(-found.probabilities[wrong].max(1), kind="stable")][:2]
+    assert [Path(one["file"]).name for one in told["pages"]] == [Path(found.files[i]).name for i in surest]
+    assert [one["truth"] for one in told["pages"]] == [found.classes[found.labels[i]] for i in surest]
+    index = (tmp_path / "pages" / "index.html").read_text("utf-8")
+    assert all(f'href="{number:02d}.html"' in index for number in range(1, len(surest) + 1))
+    assert "which is wrong" in (tmp_path / "pages" / "01.html").read_text("utf-8")
+    again = neocog("explain", made / "run", "--mistakes", 2, "--out", tmp_path / "pages")
+    one_line_error(again, 2, "exists already")
+    both = neocog("explain", made / "run", made / "data" / "red" / "09.png", "--mistakes", 2)
+    one_line_error(both, 2, "exclude each other")
+
+
+def test_without_a_mistake_there_is_nothing_to_show(neocog: Command, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    lines = (tmp_path / "run" / "predictions.csv").read_text().splitlines()
+    found = package.Run.open(made / "run").predictions("test")
+    right = set(np.array(found.files)[found.predicted == found.labels].tolist())
+    kept = [line for line in lines if line.split(",")[0] in right]
+    assert kept
+    (tmp_path / "run" / "predictions.csv").write_text("\n".join([lines[0], *kept]) + "\n")
+    result = neocog("explain", tmp_path / "run", "--mistakes", 3, "--out", tmp_path / "pages")
+    assert result.code == 0, result.err
+    assert "no answer is wrong" in result.out
+    assert "No answer is wrong" in (tmp_path / "pages" / "index.html").read_text("utf-8")
+
+
+def test_the_temperature_is_the_best_one() -> None:
+    draw = np.random.default_rng(0)
+    truth = draw.integers(0, 4, 400)
+    scores = draw.normal(size=(400, 4)) + 1.5 * np.eye(4)[truth]
+    bold = np.exp(3 * scores)
+    bold /= bold.sum(1, keepdims=True)
+
+    def loss(t: float) -> float:
+        return -float(np.log(scaled(bold, t)[np.arange(400), truth]).mean())
+
+    found = temperature(bold, truth)
+    wanted = float(minimize(lambda t: loss(float(t[0])), [1.0], bounds=[(0.1, 10)]).x[0])
+    assert found == pytest.approx(wanted, rel=1e-2)
+    assert found > 1.5  # it was too sure
+    assert loss(found) < loss(1.0) - 0.05
+    # A linear model of one number, the same for all classes, is what temperature scaling is.
+    assert np.allclose(scaled(bold, found).sum(1), 1)
+    assert np.array_equal(scaled(bold, found).argmax(1), bold.argmax(1))
+    fit = LogisticRegression(C=1e6, max_iter=1000).fit(np.log(bold), truth)
+    assert np.diag(fit.coef_).mean() < 1 / 1.2  # and a freer judge shrinks the scores as well
