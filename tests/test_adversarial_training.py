@@ -25,7 +25,7 @@ from neocog.core.contracts import Network, WithAuxiliary
 from neocog.core.errors import Interrupted, UsageError
 from neocog.core.events import Events
 from neocog.core.spec import Preprocessing
-from neocog.explain.adversarial import accuracy_against, fgsm, pgd
+from neocog.explaining.adversarial import accuracy_against, fgsm, pgd
 from neocog.models.capsnet import capsnet
 from neocog.tasks.classification import Classification
 from neocog.transfer.regimes import FineTune, Probe

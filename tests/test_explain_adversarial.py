@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from neocog.core.errors import DivergedError, UsageError
 from neocog.evaluate import probabilities_of
-from neocog.explain.adversarial import accuracy_against, answers, fgsm, pgd, smallest_epsilon
-from neocog.explain.seen import Seen
+from neocog.explaining.adversarial import accuracy_against, answers, fgsm, pgd, smallest_epsilon
+from neocog.explaining.seen import Seen
 from neocog.models.capsnet import capsnet
 
 MEAN, STD = (0.3,), (0.4,)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import drawn, pictures
 from neocog.core.errors import UsageError
-from neocog.explain.arithmetic import Unit, convolutions, unit
-from neocog.explain.following import Following
-from neocog.explain.taps import Tapped
+from neocog.explaining.arithmetic import Unit, convolutions, unit
+from neocog.explaining.following import Following
+from neocog.explaining.taps import Tapped
 from neocog.layers.conv import ConvNormAct
 from neocog.layers.same_pad import SamePadConv2d
 from neocog.models.vit import SIZES

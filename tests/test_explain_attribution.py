@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import neocog
 from neocog.core.errors import UsageError
-from neocog.explain import attribution as a
-from neocog.explain.cam import grad_cam
-from neocog.explain.taps import Tapped, untouched
+from neocog.explaining import attribution as a
+from neocog.explaining.cam import grad_cam
+from neocog.explaining.taps import Tapped, untouched
 
 
 def he(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -8,7 +8,7 @@ import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import draw, drawn, pictures
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
-from neocog.explain.filters import dead_channels, first_convolution, kernels
+from neocog.explaining.filters import dead_channels, first_convolution, kernels
 from untouched import fingerprint
 
 

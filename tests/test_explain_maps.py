@@ -11,7 +11,7 @@ import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import draw, drawn, pictures, small_shape
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
-from neocog.explain.maps import activations, before_and_after, to_grid
+from neocog.explaining.maps import activations, before_and_after, to_grid
 from neocog.models import vit
 from untouched import fingerprint
 

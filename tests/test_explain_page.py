@@ -69,6 +69,16 @@ def test_another_class_can_be_explained(neocog: Command, made: Path, tmp_path: P
     one_line_error(neocog("explain", made / "run", tmp_path / "text.png"), 3, "text.png")
 
 
+def test_from_python(made: Path, tmp_path: Path) -> None:
+    picture = next((made / "data" / "green").glob("[0-9]*.png"))
+    found = package.explain(made / "run", picture, target="blue", training=False, out=tmp_path / "page.html")
+    assert found.page.target == "blue"
+    assert found.page.truth == "green"
+    assert found.path.read_text("utf-8").startswith("<!doctype html>")
+    assert len(found.page.answers) == 3
+    assert sum(answer.said for answer in found.page.answers) == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])
 def test_any_size_and_mode(neocog: Command, made: Path, tmp_path: Path, mode: str) -> None:
     draw = np.random.default_rng(0)

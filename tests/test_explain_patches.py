@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 import neocog
 from neocog.core.errors import UsageError
-from neocog.explain import attribution as a
-from neocog.explain import checks
-from neocog.explain.patches import read, strongest
+from neocog.explaining import attribution as a
+from neocog.explaining import checks
+from neocog.explaining.patches import read, strongest
 from test_explain_attribution import he, picture, small, state
 
 

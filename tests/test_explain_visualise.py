@@ -11,8 +11,8 @@ from torch import Tensor, nn
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import draw, drawn
 from neocog.core.errors import UsageError
-from neocog.explain import visualise as module
-from neocog.explain.visualise import Channel, Class, Neuron, Objective, excitation, moved, painted, visualise
+from neocog.explaining import visualise as module
+from neocog.explaining.visualise import Channel, Class, Neuron, Objective, excitation, moved, painted, visualise
 from neocog.models import vit
 from untouched import fingerprint
 

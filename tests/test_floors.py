@@ -19,7 +19,7 @@ FLOORS = {
     "costs": {"core"},
     "report": {"core"},
     "export": {"core"},
-    "explain": {"core", "costs"},  # patches need the receptive field
+    "explaining": {"core", "costs"},  # patches need the receptive field
     "models": {"core", "layers"},
     "tasks": {"core", "metrics"},
     "training": {"core", "metrics", "tasks"},

@@ -23,6 +23,7 @@ _FACES = {
     "create_model": "neocog.app.zoo",
     "compare": "neocog.app.compare",
     "cost": "neocog.app.costing",
+    "explain": "neocog.app.explaining",
     "receptive_field": "neocog.costs.cost",
     "search": "neocog.app.searching",
     "training_memory": "neocog.costs.memory",
@@ -30,8 +31,8 @@ _FACES = {
     "Run": "neocog.app.run",
 }
 __all__ = [
-    "Run", "__version__", "compare", "cost", "create_model", "list_models", "receptive_field", "search",
-    "train", "training_memory",
+    "Run", "__version__", "compare", "cost", "create_model", "explain", "list_models", "receptive_field",
+    "search", "train", "training_memory",
 ]  # fmt: skip
 
 

@@ -22,8 +22,8 @@ from neocog.data.decode import DecodeOptions, decode
 from neocog.data.preprocess import denormalise, normalise
 from neocog.data.split import read_split
 from neocog.evaluate import probabilities_of
-from neocog.explain.adversarial import smallest_epsilon
-from neocog.explain.maps import activations
+from neocog.explaining.adversarial import smallest_epsilon
+from neocog.explaining.maps import activations
 from neocog.metrics.calibration import scaled, temperature
 
 SIDE = 320  # pixels of the two large pictures, at most

@@ -13,8 +13,8 @@ from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
 from neocog.core.spec import Preprocessing
 from neocog.data.preprocess import denormalise
-from neocog.explain import attribution, checks
-from neocog.explain.cam import grad_cam
+from neocog.explaining import attribution, checks
+from neocog.explaining.cam import grad_cam
 
 SIDE = 256
 STEPS = 16  # of a course

@@ -18,10 +18,10 @@ from neocog.app.preparing import open_data
 from neocog.core.contracts import Network
 from neocog.core.events import Events
 from neocog.data.preprocess import denormalise
-from neocog.explain.attribution import score
-from neocog.explain.maps import as_maps
-from neocog.explain.patches import Patch, read, strongest
-from neocog.explain.taps import Tapped, untouched
+from neocog.explaining.attribution import score
+from neocog.explaining.maps import as_maps
+from neocog.explaining.patches import Patch, read, strongest
+from neocog.explaining.taps import Tapped, untouched
 from neocog.transfer.regimes import classifier_of
 
 LOOKED = 300  # training pictures

@@ -6,7 +6,7 @@ Routing Between Capsules", NIPS 2017, arXiv:1710.09829, equation 4.
 Adversarial training: Goodfellow, Shlens and Szegedy, "Explaining and Harnessing Adversarial Examples", ICLR 2015,
 arXiv:1412.6572, section 6. Every picture is learned twice, as it is and after one step of the sign of the gradient
 that makes its loss worse; the loss is the mean of both (the paper's alpha of 0.5). What resists one step need not
-resist many: `neocog.explain.adversarial.pgd` tells.
+resist many: `neocog.explaining.adversarial.pgd` tells.
 """
 
 from typing import Literal

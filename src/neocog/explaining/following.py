@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from neocog.explain.pools import Index, Pooling, is_pool, named, pooling
+from neocog.explaining.pools import Index, Pooling, is_pool, named, pooling
 
 ACTIVATIONS = {
     "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",

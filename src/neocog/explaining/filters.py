@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explain.maps import as_maps, before_and_after
-from neocog.explain.taps import resolve
+from neocog.explaining.maps import as_maps, before_and_after
+from neocog.explaining.taps import resolve
 
 SILENT = 1e-3  # of the largest norm. Weight decay drives a filter that nothing holds on to far below
 STILL = 1e-6  # of the largest value a layer gives: rounding, and tails such as GELU's

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explain.attribution import score
-from neocog.explain.maps import as_maps
-from neocog.explain.taps import Tapped, resolve, stage_names, untouched
+from neocog.explaining.attribution import score
+from neocog.explaining.maps import as_maps
+from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
 
 
 class Cam(NamedTuple):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from neocog.core.errors import UsageError
 from neocog.costs.cost import cost
 from neocog.costs.table import ReceptiveField
-from neocog.explain.cam import grid_of
-from neocog.explain.rectified import Rectified
-from neocog.explain.taps import Tapped, resolve, untouched
+from neocog.explaining.cam import grid_of
+from neocog.explaining.rectified import Rectified
+from neocog.explaining.taps import Tapped, resolve, untouched
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; the last two not included
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explain.following import Following, Norm
-from neocog.explain.met import Call, Met, Places
-from neocog.explain.pools import Index, Pooling
-from neocog.explain.taps import resolve, untouched
+from neocog.explaining.following import Following, Norm
+from neocog.explaining.met import Call, Met, Places
+from neocog.explaining.pools import Index, Pooling
+from neocog.explaining.taps import resolve, untouched
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explain.maps import as_maps
-from neocog.explain.rectified import Rectified
-from neocog.explain.taps import Tapped, resolve, untouched
+from neocog.explaining.maps import as_maps
+from neocog.explaining.rectified import Rectified
+from neocog.explaining.taps import Tapped, resolve, untouched
 
 # Rows: red, green, blue. Columns: brightness, red against blue, both against green. It is the root of the correlation
 # of colours in ImageNet, `color_correlation_svd_sqrt` of lucid's optvis/param/color.py.

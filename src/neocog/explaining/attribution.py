@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explain.rectified import Rectified, Rule
-from neocog.explain.taps import untouched
+from neocog.explaining.rectified import Rectified, Rule
+from neocog.explaining.taps import untouched
 
 TOGETHER = 16
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neocog.core.errors import UsageError
-from neocog.explain.taps import Tapped, resolve, stage_names, untouched
+from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
 
 # Names of functions in torch, without the underscores of private ones and of those that work in place.
 BENDS = {

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from neocog.explain.pools import Index, named, pair, taken_from
+from neocog.explaining.pools import Index, named, pair, taken_from
 
 ARGUMENTS = {
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),

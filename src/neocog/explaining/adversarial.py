@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explain.seen import Figures, Seen, check_labels, floats
-from neocog.explain.taps import untouched
+from neocog.explaining.seen import Figures, Seen, check_labels, floats
+from neocog.explaining.taps import untouched
 
 AT_ONCE = 64  # pictures
 STEPS, REACH = 10, 2.5  # of pgd; its steps together are so many times epsilon (Madry et al., section 5)

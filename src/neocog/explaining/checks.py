@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neocog.explain.attribution import TOGETHER, scores_of
-from neocog.explain.taps import untouched
+from neocog.explaining.attribution import TOGETHER, scores_of
+from neocog.explaining.taps import untouched
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
