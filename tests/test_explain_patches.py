@@ -12,6 +12,7 @@ from neocog.core.errors import UsageError
 from neocog.explaining import attribution as a
 from neocog.explaining import checks
 from neocog.explaining.patches import read, strongest
+from neocog.explaining.rectified import Rectified
 from test_explain_attribution import he, picture, small, state
 
 
@@ -84,6 +85,9 @@ def test_one_unit_read_back() -> None:
     (back,) = torch.autograd.grad(network[2](y := network[:2](leaf).detach().requires_grad_())[0, 3, 1, 2], y)
     assert back.min() < 0
     assert not torch.allclose(cut, found)
+    with Rectified("guided"):
+        (back,) = torch.autograd.grad(bent(leaf)[0, 3, 1, 2], leaf)
+    assert torch.allclose(read(bent, x, "3", 3, (1, 2), "guided"), back[0] * bent(x)[0, 3, 1, 2].detach(), atol=1e-5)
     with pytest.raises(UsageError, match="0 to 4"):
         read(network, x, "2", 5, (0, 0))
 

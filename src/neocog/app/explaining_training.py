@@ -104,7 +104,7 @@ def channel_view(
     for patch in patches:
         x = pictures[patch.picture][None]
         top, left, bottom, right = patch.box
-        back = read(opened.network, x, layer, number, patch.position)[:, top:bottom, left:right].cpu()
+        back = read(opened.network, x, layer, number, patch.position, "guided")[:, top:bottom, left:right].cpu()
         whole = denormalise(x, pre)[0].cpu().clamp(0, 1)[:, top:bottom, left:right]
         strength = back.abs().max().clamp_min(1e-12)
         cuts.append((png(whole, SIDE), png((0.5 + 0.5 * back / strength).clamp(0, 1), SIDE)))

@@ -15,7 +15,7 @@ from neocog.core.errors import UsageError
 from neocog.costs.cost import cost
 from neocog.costs.table import ReceptiveField
 from neocog.explaining.cam import grid_of
-from neocog.explaining.rectified import Rectified
+from neocog.explaining.rectified import Rectified, Rule
 from neocog.explaining.taps import Tapped, resolve, untouched
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; the last two not included
@@ -89,11 +89,14 @@ def box_of(field: ReceptiveField | None, position: tuple[int, int], shape: tuple
     return low[0], low[1], high[0], high[1]
 
 
-def read(network: nn.Module, x: Tensor, layer: str, channel: int, position: tuple[int, int]) -> Tensor:
-    """(C, H, W): what comes back to the picture `x` (1, C, H, W) from one unit alone, by the deconvolution rule."""
+def read(
+    network: nn.Module, x: Tensor, layer: str, channel: int, position: tuple[int, int], rule: Rule = "deconvolution"
+) -> Tensor:  # fmt: skip
+    """(C, H, W): what comes back to the picture `x` (1, C, H, W) from one unit alone. Where no max pool keeps switches
+    deconvolution does not depend on the picture, and "guided" shows more (Springenberg et al., see rectified.py)."""
     name = resolve(network, layer)
     x = x.detach().requires_grad_()
-    with untouched(network), Rectified("deconvolution"), Tapped(network, [name]) as taps:
+    with untouched(network), Rectified(rule), Tapped(network, [name]) as taps:
         network(x)
         maps = grid_of(taps[name], name)
         if not 0 <= channel < maps.shape[1]:
