@@ -1,5 +1,6 @@
 """Maps of what mattered, laid over the picture, each with how well it predicts what happens when pixels go."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,15 +36,16 @@ def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocess
     pixels = denormalise(x, preprocessing)[0].cpu().clamp(0, 1)
     side = x.shape[-1]
     notes: list[str] = []
-    heats: list[tuple[str, Tensor, str, float | None]] = []  # name, (S, S) at least 0, note, survives
+    heats: list[tuple[str, Tensor, str, float | None]] = []  # name, (S, S) at least 0, note, alike
+    shuffled = checks.randomised(network)
     cam = None
     try:
         cam = grad_cam(network, x, target, layer)
-        where = cam.layer.removeprefix("stages.")
-        again = checks.survives(network, x, lambda n, x: grad_cam(n, x, target, cam.layer).coarse)
-        again_ = None if np.isnan(again) else again
-        heats.append(("Grad-CAM", cam.fine, f"of {where}, {' x '.join(map(str, cam.coarse.shape))} places", again_))
-        heats.append(("Grad-CAM++", grad_cam(network, x, target, cam.layer, plus=True).fine, "", None))
+        name = cam.layer
+        again = alike(cam.coarse, lambda: grad_cam(shuffled, x, target, name).coarse)
+        places = " x ".join(map(str, cam.coarse.shape))
+        heats.append(("Grad-CAM", cam.fine, f"of {name.removeprefix('stages.')}, {places} places", again))
+        heats.append(("Grad-CAM++", grad_cam(network, x, target, name, plus=True).fine, "", None))
     except UsageError as error:
         if layer is not None:
             raise
@@ -56,9 +58,9 @@ def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocess
     heats.append(("Integrated gradients", attribution.heat(found.map), f"off by {share:.1%} of the difference", None))
     heats.append(("SmoothGrad", attribution.heat(attribution.smooth(network, x, target, samples=16)), "", None))
     try:
-        guided = attribution.rectified(network, x, target, "guided")
-        again = checks.survives(network, x, lambda n, x: attribution.rectified(n, x, target, "guided").abs().sum(0))
-        heats.append(("Guided backpropagation", attribution.heat(guided), "", None if np.isnan(again) else again))
+        guided = attribution.heat(attribution.rectified(network, x, target, "guided"))
+        again = alike(guided, lambda: attribution.heat(attribution.rectified(shuffled, x, target, "guided")))
+        heats.append(("Guided backpropagation", guided, "", again))
     except UsageError as error:
         notes.append(f"no guided backpropagation: {error.cause}")
     luck = torch.rand(side, side, generator=torch.Generator().manual_seed(0))
@@ -76,6 +78,15 @@ def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocess
         cam.layer if cam is not None else "", tuple(shown), (checks.area(random), checks.area(back)),
         (courses[0], ("a random order", tuple(random))), tuple(notes),
     )  # fmt: skip
+
+
+def alike(own: Tensor, again: Callable[[], Tensor]) -> float | None:
+    """The rank correlation of a map with that of shuffled weights; None where these give none, or a constant."""
+    try:
+        found = checks.rank_correlation(own, again())
+    except UsageError:
+        return None
+    return None if np.isnan(found) else found
 
 
 def laid_over(pixels: Tensor, heat: Tensor) -> bytes:

@@ -11,7 +11,7 @@ All take `x` (1, C, H, W) normalised float and a class number, and give (C, H, W
 before the softmax. What needs many passes takes `together` pictures at a time, so memory does not grow with steps.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -152,9 +152,6 @@ def chunks(number: int, most: int) -> Iterator[int]:
     """`number` in parts of at most `most`."""
     for start in range(0, number, most):
         yield min(most, number - start)
-
-
-Map = Callable[[nn.Module, Tensor, int], Tensor]
 
 
 def heat(found: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ insertion    the sooner it rises when they come back to a blurred picture, the b
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -38,11 +37,6 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
     ranks = [torch.from_numpy(rankdata(x.detach().flatten().cpu().numpy())) for x in (a, b)]
     first, second = (rank - rank.mean() for rank in ranks)
     return float(first @ second / (first.norm() * second.norm()))
-
-
-def survives(network: nn.Module, x: Tensor, make: Callable[[nn.Module, Tensor], Tensor], seed: int = 0) -> float:
-    """The rank correlation of the maps that `make` gives of this network and of a randomised one: near 0 is well."""
-    return rank_correlation(make(network, x), make(randomised(network, seed), x))
 
 
 def deletion(network: nn.Module, x: Tensor, target: int, heat: Tensor, *, steps: int = 32) -> list[float]:

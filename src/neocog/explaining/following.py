@@ -14,8 +14,9 @@ from torch.overrides import TorchFunctionMode
 
 from neocog.explaining.pools import Index, Pooling, is_pool, named, pooling
 
+# Names of functions in torch, without the underscores of private ones and of those that work in place.
 ACTIVATIONS = {
-    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish",
+    "relu", "relu6", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "glu", "gelu", "silu", "mish", "hardswish",
     "hardsigmoid", "hardtanh", "hardshrink", "softshrink", "tanhshrink", "sigmoid", "expit", "logsigmoid",
     "log_sigmoid", "tanh", "softplus", "softsign", "softmax", "log_softmax", "threshold", "clamp", "clamp_min", "clip",
 }  # fmt: skip

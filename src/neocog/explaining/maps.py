@@ -14,14 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neocog.core.errors import UsageError
+from neocog.explaining.following import ACTIVATIONS
 from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
 
-# Names of functions in torch, without the underscores of private ones and of those that work in place.
-BENDS = {
-    "celu", "clamp", "clamp_min", "clip", "elu", "gelu", "glu", "hardshrink", "hardsigmoid", "hardswish", "hardtanh",
-    "leaky_relu", "log_sigmoid", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softmax",
-    "softplus", "softshrink", "softsign", "tanh", "tanhshrink", "threshold",
-}  # fmt: skip
 # What may stand between a layer and its activation and still leaves every channel by itself: norms, pools, dropout
 # and a scale. A sum with another path is not among them: what bends it bends more than this layer.
 BETWEEN = {
@@ -136,7 +131,7 @@ class _Following(TorchFunctionMode):
         if taken is None:
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
-        if name in BENDS and self.bend is not None:
+        if name in ACTIVATIONS and self.bend is not None:
             before = taken.clone()  # the call may change it in place
             out = func(*args, **kwargs)
             self.bend = Bend(self.layer, self.bend.output, before, out.clone(), name)

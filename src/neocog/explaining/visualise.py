@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
+from neocog.core.spec import figures_for
 from neocog.explaining.maps import as_maps
 from neocog.explaining.rectified import Rectified
 from neocog.explaining.taps import Tapped, resolve, untouched
@@ -106,9 +107,8 @@ def visualise(
 
 
 def _per_channel(values: Sequence[float], channels: int) -> Tensor:
-    """(channels, 1, 1); figures for another number of channels serve as their mean, as in data/preprocess.py."""
-    known = list(values) if len(values) == channels else [sum(values) / len(values)] * channels
-    return torch.tensor(known)[:, None, None]
+    """(channels, 1, 1)"""
+    return torch.tensor(figures_for(channels, tuple(values)))[:, None, None]
 
 
 def excitation(network: nn.Module, objective: Objective, x: Tensor) -> Tensor:
