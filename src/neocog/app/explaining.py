@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from neocog import report
 from neocog.app.autoencoding import Opened
 from neocog.app.explaining_looks import looks_of, paint
-from neocog.app.explaining_training import Behind, behind
+from neocog.app.explaining_training import Behind, Training, behind
 from neocog.app.pictures import png
 from neocog.core.errors import DataError, UsageError, did_you_mean
 from neocog.core.files import write_atomic
@@ -21,7 +22,7 @@ from neocog.costs.cost import cost
 from neocog.data.decode import DecodeOptions, decode
 from neocog.data.preprocess import denormalise, normalise
 from neocog.data.split import read_split
-from neocog.evaluate import probabilities_of
+from neocog.evaluate import evaluating, probabilities_of
 from neocog.explaining.adversarial import smallest_epsilon
 from neocog.explaining.maps import activations
 from neocog.metrics.calibration import scaled, temperature
@@ -49,6 +50,7 @@ class Explainer:
         self.opened = Opened.of(run)
         self.opened.run.must_be("classification", "classifies nothing")
         self.layer, self.training = layer, training
+        self._seen: dict[str, Training] = {}  # by the layer whose patches are wanted
 
     @cached_property
     def temperature(self) -> float | None:
@@ -62,9 +64,28 @@ class Explainer:
     @cached_property
     def truths(self) -> dict[Path, str]:
         """The classes of the run's own pictures."""
-        root = Path(self.opened.run.config.data)
-        root = (root if root.is_dir() else root.parent).resolve()
-        return {(root / row.file).resolve(): row.label for row in read_split(self.opened.run.folder / "split.csv")}
+        rows = read_split(self.opened.run.folder / "split.csv")
+        return {(self.root / row.file).resolve(): row.label for row in rows}
+
+    @property
+    def root(self) -> Path:
+        """What the names of the run's pictures are relative to."""
+        data = Path(self.opened.run.config.data)
+        return data if data.is_dir() else data.parent
+
+    def beliefs(self, x: Tensor) -> NDArray[np.float32]:
+        """(1, C, S, S) normalised -> (K,) probabilities, in full precision."""
+        network = self.opened.network
+        with evaluating(network), torch.inference_mode():
+            found: NDArray[np.float32] = probabilities_of(network, network(x).float())[0].cpu().numpy()
+        return found
+
+    def behind(self, x: Tensor, target: int, layer: str) -> Behind:
+        if not self.training:
+            return Behind()
+        if layer not in self._seen:
+            self._seen[layer] = Training.of(self.opened, layer)
+        return behind(self.opened, self._seen[layer], x, target)
 
     def page(self, file: str | Path, *, target: str | None = None, truth: str | None = None) -> report.ExplainPage:
         """`target`: the class that is explained (default: the answer). `truth`: the picture's own class, which is known
@@ -74,15 +95,14 @@ class Explainer:
         opened, run = self.opened, self.opened.run
         network, pre = opened.network, run.card.preprocessing
         x = opened.one(file)
-        with torch.inference_mode():
-            beliefs = probabilities_of(network.eval(), network(x).float())[0].cpu().numpy()
+        beliefs = self.beliefs(x)
         sure = beliefs if self.temperature is None else scaled(beliefs, self.temperature)
         order = np.argsort(-beliefs, kind="stable").tolist()
         number = order[0] if target is None else self.number(target)
         truth = truth if truth is not None else self.truths.get(Path(file).resolve())
         looks = looks_of(network, x, number, pre, self.layer)
         pixels = denormalise(x, pre)[0].cpu().clamp(0, 1)
-        found = behind(opened, x, number, looks) if self.training else Behind()
+        found = self.behind(x, number, looks.layer)
         shown = order[:SHOWN] if number in order[:SHOWN] else [*order[: SHOWN - 1], number]
         return report.ExplainPage(
             file=str(file), run=str(run.folder), model=run.card.model,
@@ -137,10 +157,8 @@ class Explainer:
         changed = found.pixels[0]
         difference = changed - pixels
         stronger = 0.5 / max(float(difference.abs().max()), 1e-6)
-        x = torch.as_tensor(self.normalised(changed[None]))
-        with torch.inference_mode():
-            beliefs = probabilities_of(network, network(x).float())[0]
-        number = int(beliefs.argmax())
+        number = int(found.answers[0])
+        beliefs = self.beliefs(self.normalised(changed[None]))
         return report.Flip(
             epsilon, LIMIT, classes[number], float(beliefs[number]), png(changed, SIDE),
             png((0.5 + stronger * difference).clamp(0, 1), SIDE), stronger,
@@ -159,9 +177,7 @@ class Explainer:
         wrong = np.flatnonzero(found.predicted != found.labels)
         sure = found.probabilities[wrong].max(1)
         order = wrong[np.argsort(-sure, kind="stable")][:most].tolist()
-        root = Path(run.config.data)
-        root = root if root.is_dir() else root.parent
-        files = [(root / found.files[i], found.classes[found.labels[i]]) for i in order]
+        files = [(self.root / found.files[i], found.classes[found.labels[i]]) for i in order]
         if gone := next((str(file) for file, _ in files if not file.is_file()), None):
             raise DataError(f"the picture {gone} is not there", "give pictures by name: `neocog explain RUN IMAGE`")
         return files

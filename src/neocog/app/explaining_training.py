@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from neocog import report
 from neocog.app.autoencoding import Opened
 from neocog.app.building import evaluation_loader
-from neocog.app.explaining_looks import Looks
 from neocog.app.pictures import png
 from neocog.app.preparing import open_data
 from neocog.core.contracts import Network
 from neocog.core.events import Events
+from neocog.data.dataset import Dataset
 from neocog.data.preprocess import denormalise
 from neocog.explaining.attribution import score
 from neocog.explaining.maps import as_maps
@@ -37,50 +37,63 @@ class Behind:
     looked: tuple[int, int] = (0, 0)
 
 
-def behind(opened: Opened, x: Tensor, target: int, looks: Looks) -> Behind:
-    """One pass over at most LOOKED training pictures, evenly chosen."""
-    network, card = opened.network, opened.run.card
-    data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
-    rows = data.rows("train")
-    chosen = rows[np.linspace(0, len(rows) - 1, min(LOOKED, len(rows))).astype(np.int64)]
-    loader = evaluation_loader(data, chosen, card.preprocessing, opened.machine, opened.run.config.threads)
-    pictures: dict[int, Tensor] = {}
+@dataclass(frozen=True)
+class Training:
+    """Training pictures as a run's network sees them, found in one pass: `pictures` by row of `data`, normalised;
+    `vectors` (N, D), what the classifier is given of each; `patches` of each channel of `layer`, none without one."""
 
-    def seen() -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in loader.epoch(0):
-            pictures.update(zip(batch.indices.tolist(), batch.images, strict=True))
-            yield batch.indices, batch.images
+    data: Dataset
+    layer: str
+    pictures: dict[int, Tensor]
+    vectors: Tensor
+    patches: list[list[Patch]]
 
-    with embeddings(network) as vectors:
-        with torch.inference_mode():
-            network.eval()(x)
-        if looks.layer:
-            patches = strongest(network, seen(), looks.layer, most=PATCHES)
-        else:
-            patches = []
-            with untouched(network), torch.no_grad():
-                for _, images in seen():
-                    network(images)
-    every = torch.cat(vectors)
-    near = F.cosine_similarity(every[1:], every[:1])
+    @classmethod
+    def of(cls, opened: Opened, layer: str) -> "Training":
+        """At most LOOKED, evenly chosen."""
+        network, card = opened.network, opened.run.card
+        data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
+        rows = data.rows("train")
+        chosen = rows[np.linspace(0, len(rows) - 1, min(LOOKED, len(rows))).astype(np.int64)]
+        loader = evaluation_loader(data, chosen, card.preprocessing, opened.machine, opened.run.config.threads)
+        pictures: dict[int, Tensor] = {}
+
+        def seen() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in loader.epoch(0):
+                pictures.update(zip(batch.indices.tolist(), batch.images, strict=True))
+                yield batch.indices, batch.images
+
+        patches: list[list[Patch]] = []
+        with embeddings(network) as vectors:
+            if layer:
+                patches = strongest(network, seen(), layer, most=PATCHES)
+            else:
+                with untouched(network), torch.no_grad():
+                    for _, images in seen():
+                        network(images)
+        return cls(data, layer, pictures, torch.cat(vectors), patches)
+
+
+def behind(opened: Opened, training: Training, x: Tensor, target: int) -> Behind:
+    network, data = opened.network, training.data
+    with untouched(network), torch.no_grad():
+        own = network.embed(x).float().flatten(1).cpu()
+    near = F.cosine_similarity(training.vectors, own)
     order = near.argsort(descending=True, stable=True)[:NEAREST].tolist()
-    names = list(pictures)
+    rows = list(training.pictures)
 
-    def picture(row: int) -> bytes:
-        return png(denormalise(pictures[row], card.preprocessing).cpu().clamp(0, 1), SIDE)
+    def neighbour(place: int) -> report.Neighbour:
+        row = rows[place]
+        shown = denormalise(training.pictures[row], opened.run.card.preprocessing).cpu().clamp(0, 1)
+        label = data.classes[data.labels[row]]
+        picture = report.Picture(png(shown, SIDE), data.files[row])
+        return report.Neighbour(picture, label, float(near[place]), label == opened.run.classes[target])
 
-    neighbours = tuple(
-        report.Neighbour(
-            report.Picture(picture(names[i]), data.files[names[i]]), data.classes[data.labels[names[i]]],
-            float(near[i]), data.classes[data.labels[names[i]]] == opened.run.classes[target],
-        )
-        for i in order
-    )  # fmt: skip
     views = tuple(
-        channel_view(opened, pictures, number, share, patches[number], looks.layer)
-        for number, share in speakers(network, x, target, looks.layer)
-    ) if looks.layer else ()  # fmt: skip
-    return Behind(views, neighbours, (len(chosen), len(rows)))
+        channel_view(opened, training, number, share)
+        for number, share in (speakers(network, x, target, training.layer) if training.layer else ())
+    )
+    return Behind(views, tuple(map(neighbour, order)), (len(rows), len(data.rows("train"))))
 
 
 def speakers(network: Network, x: Tensor, target: int, layer: str) -> list[tuple[int, float]]:
@@ -96,15 +109,14 @@ def speakers(network: Network, x: Tensor, target: int, layer: str) -> list[tuple
     return [(int(i), float(parts[i] / whole)) for i in order if parts[i] > 0]
 
 
-def channel_view(
-    opened: Opened, pictures: dict[int, Tensor], number: int, share: float, patches: list[Patch], layer: str
-) -> report.ChannelView:
+def channel_view(opened: Opened, training: Training, number: int, share: float) -> report.ChannelView:
     pre = opened.run.card.preprocessing
     cuts = []
-    for patch in patches:
-        x = pictures[patch.picture][None]
+    for patch in training.patches[number]:
+        x = training.pictures[patch.picture][None]
         top, left, bottom, right = patch.box
-        back = read(opened.network, x, layer, number, patch.position, "guided")[:, top:bottom, left:right].cpu()
+        back = read(opened.network, x, training.layer, number, patch.position, "guided")
+        back = back[:, top:bottom, left:right].cpu()
         whole = denormalise(x, pre)[0].cpu().clamp(0, 1)[:, top:bottom, left:right]
         strength = back.abs().max().clamp_min(1e-12)
         cuts.append((png(whole, SIDE), png((0.5 + 0.5 * back / strength).clamp(0, 1), SIDE)))
