@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from transfer import Results, clothes, mine
 
-from neocog.app.autoencoding import Opened
+from neocog.app.opened import Opened
 from neocog.data.preprocess import denormalise
 from neocog.evaluate import evaluating
 from neocog.metrics.similarity import psnr

@@ -30,8 +30,9 @@ from torch import Tensor
 from transfer import Results, idx, mine
 
 import neocog
-from neocog.app.autoencoding import Opened, generate
+from neocog.app.autoencoding import generate
 from neocog.app.judging import judge
+from neocog.app.opened import Opened
 from neocog.core.noise import Noise
 from neocog.data.corruption import corrupt
 from neocog.data.preprocess import normalise

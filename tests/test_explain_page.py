@@ -43,6 +43,8 @@ def test_one_page_says_what_and_why(neocog: Command, made: Path, tmp_path: Path)
     ):  # fmt: skip
         assert words in page, words
     assert "http" not in page.replace("Content-Security-Policy", "").partition("</head>")[2]
+    one_line_error(neocog("explain", made / "run", picture, "--out", tmp_path / "page.html"), 2, "exists already")
+    one_line_error(neocog("explain", made / "run", picture, "--out", tmp_path / "page.png"), 2, ".html")
     told = json.loads(neocog("explain", made / "run", picture, "--json", "--out", tmp_path / "again.html").out)
     answer = next(package.Run.open(made / "run").predict([picture]))
     assert told["answer"] == answer.label

@@ -2,8 +2,6 @@
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,82 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neocog.app.codes import Prior, between, decoded, fan, prior_of
-from neocog.app.machine import Machine, choose_machine
+from neocog.app.codes import between, decoded, fan
+from neocog.app.opened import Opened
 from neocog.app.pictures import png, to_bytes
-from neocog.app.run import CODES, RECONSTRUCTIONS, Run, Seen
-from neocog.core.autoencoder import Autoencoder
+from neocog.app.run import CODES, RECONSTRUCTIONS
 from neocog.core.cells import to_cell
-from neocog.core.contracts import Network
-from neocog.core.errors import DataError, ModelFileError, UsageError
+from neocog.core.errors import ModelFileError, UsageError
 from neocog.core.files import write_array, write_atomic
 from neocog.evaluate import evaluating
 from neocog.evaluate.reconstructions import Reconstructions
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A finished run with its network on this machine's device."""
-
-    run: Run
-    network: Network
-    machine: Machine
-
-    @classmethod
-    def of(cls, folder: str | Path) -> "Opened":
-        run = Run.open(folder)
-        machine = choose_machine(run.config)
-        network = run.network()
-        machine.place(network)
-        return cls(run, network, machine)
-
-    def pictures(self, files: Iterable[str | Path]) -> Iterator[Seen]:
-        return self.run.images(files, self.machine)
-
-    def one(self, file: str | Path) -> Tensor:
-        """(1, C, S, S) of one picture; DataError where it is none."""
-        for seen in self.pictures([file]):
-            for path, problem in seen.failures:
-                raise DataError(f"{path} could not be read, {problem}", "give a picture")
-            return seen.images
-        raise DataError(f"{file} holds no picture", "give a picture")
-
-    @cached_property
-    def autoencoder(self) -> Autoencoder:
-        """UsageError where the run is a classifier's."""
-        self.run.must_be("reconstruction", "gives no picture back")
-        assert isinstance(self.network, Autoencoder)
-        return self.network
-
-    @cached_property
-    def codes(self) -> NDArray[np.float32]:
-        """(N, D), of the pictures that were kept from training. ModelFileError where the file is missing or damaged."""
-        path = self.run.folder / CODES
-        try:
-            codes = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ModelFileError(f"{path} cannot be read ({error})", "restore it from a copy") from None
-        width = int(np.prod(self.autoencoder.code_shape))
-        if codes.ndim != 2 or codes.shape[1] != width or not len(codes) or codes.dtype != np.float32:
-            raise ModelFileError(f"{path} does not hold codes of {width} numbers", "restore it from a copy")
-        return codes  # type: ignore[no-any-return]
-
-    def prior(self) -> Prior:
-        """Where codes are drawn from. UsageError where a code alone does not decode."""
-        self.must_generate()
-        return prior_of(self.autoencoder, self.codes)
-
-    def must_generate(self) -> None:
-        if not self.autoencoder.generates:
-            cause = f"{self.run.folder} holds {self.run.card.model}, whose codes cannot be made up"
-            hint = "a vae, conv_vae or conv_ae without unpooling can: `neocog train DATA --model conv_vae`"
-            raise UsageError(cause, hint)
-
-    @torch.inference_mode()
-    def encode(self, images: Tensor) -> Tensor:
-        """(B, C, S, S) -> (B, *code_shape) on the CPU."""
-        with evaluating(self.autoencoder):
-            return self.autoencoder.encode(images).float().cpu()
 
 
 class Embedding(NamedTuple):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neocog import report
-from neocog.app.autoencoding import Opened
 from neocog.app.explaining_looks import looks_of, paint
 from neocog.app.explaining_training import Behind, Training, behind
+from neocog.app.opened import Opened
 from neocog.app.pictures import png
 from neocog.core.errors import DataError, UsageError, did_you_mean
 from neocog.core.files import write_atomic

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neocog import report
-from neocog.app.autoencoding import Opened
 from neocog.app.building import evaluation_loader
+from neocog.app.opened import Opened
 from neocog.app.pictures import png
 from neocog.app.preparing import open_data
 from neocog.core.contracts import Network

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neocog.app.autoencoding import Opened
+from neocog.app.opened import Opened
 from neocog.app.preparing import open_data
 from neocog.core.errors import DataError, UsageError
 from neocog.core.events import Events

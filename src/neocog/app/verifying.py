@@ -15,10 +15,10 @@ import torch
 
 from neocog.app import folder as run_folder
 from neocog.app import folds, records
-from neocog.app.autoencoding import Opened
 from neocog.app.building import evaluation_loader
 from neocog.app.folding import quieter
 from neocog.app.machine import Machine, choose_machine, device_name
+from neocog.app.opened import Opened
 from neocog.app.preparing import open_data
 from neocog.app.recomputing import columns, differences, leaves, places
 from neocog.app.reconstructing import reconstruct

@@ -19,8 +19,8 @@ def denoise(
     out: Annotated[Path, typer.Option(help="A new folder for the PNG files.")],
     json: JSON = False,
 ) -> None:
-    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import denoise as made_better
+    from neocog.app.opened import Opened
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} exists already, and is not overwritten unasked", "give a folder that does not exist")

@@ -24,8 +24,9 @@ def embed(
 ) -> None:  # fmt: skip
     import numpy as np
 
-    from neocog.app.autoencoding import Opened, map_of, write_vectors
     from neocog.app.autoencoding import embed as embeddings
+    from neocog.app.autoencoding import map_of, write_vectors
+    from neocog.app.opened import Opened
     from neocog.core.files import write_atomic
 
     if out.suffix not in (".csv", ".npy"):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from neocog.cli.out import JSON, as_json, line
+from neocog.cli.sheets import new_file
 from neocog.core.errors import UsageError
 
 
@@ -43,6 +44,7 @@ def explain(
         line("pages", str(found.index))
         return
     assert image is not None
+    out = new_file(out, run, "explained", ".html")
     one = explained(run, image, out=out, target=target, layer=layer, training=training)
     page = one.page
     best = page.answers[0]

@@ -25,8 +25,8 @@ def generate(
     ] = None,
     json: JSON = False,
 ) -> None:
-    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import generate as made
+    from neocog.app.opened import Opened
     from neocog.app.pictures import mosaic
     from neocog.core.files import write_atomic
 

@@ -21,8 +21,8 @@ def interpolate(
     out: Annotated[Path | None, typer.Option(help="The PNG file (default: beside the run).")] = None,
     json: JSON = False,
 ) -> None:
-    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import interpolate as between
+    from neocog.app.opened import Opened
     from neocog.app.pictures import mosaic
     from neocog.core.files import write_atomic
 

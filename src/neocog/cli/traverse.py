@@ -23,8 +23,8 @@ def traverse(
 ) -> None:
     import torch
 
-    from neocog.app.autoencoding import Opened
     from neocog.app.autoencoding import traverse as rows_of
+    from neocog.app.opened import Opened
     from neocog.app.pictures import mosaic
     from neocog.core.files import write_atomic
 
