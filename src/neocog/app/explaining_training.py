@@ -76,9 +76,9 @@ class Training:
 
 def behind(opened: Opened, training: Training, x: Tensor, target: int) -> Behind:
     network, data = opened.network, training.data
-    with untouched(network), torch.no_grad():
-        own = network.embed(x).float().flatten(1).cpu()
-    near = F.cosine_similarity(training.vectors, own)
+    with untouched(network), torch.no_grad(), embeddings(network) as own:
+        network(x)
+    near = F.cosine_similarity(training.vectors, own[0])
     order = near.argsort(descending=True, stable=True)[:NEAREST].tolist()
     rows = list(training.pictures)
 
