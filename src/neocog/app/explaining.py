@@ -1,6 +1,7 @@
 """One picture, from its pixels to the answer and to the training pictures behind it: the page of `neocog explain`."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,6 +17,8 @@ from neocog.app.explaining_looks import looks_of, paint
 from neocog.app.explaining_training import Behind, Training, behind
 from neocog.app.opened import Opened
 from neocog.app.pictures import png
+from neocog.app.pretrained import Pretrained, open_run
+from neocog.app.run import Run
 from neocog.core.errors import DataError, UsageError, did_you_mean
 from neocog.core.files import write_atomic
 from neocog.costs.cost import cost
@@ -45,11 +48,12 @@ class Explained:
 class Explainer:
     """A run that answers for its pictures. What belongs to the run is found once: open it once for several."""
 
-    def __init__(self, run: str | Path, *, layer: str | None = None, training: bool = True) -> None:
-        """`training`: look at training pictures too. UsageError where the run is no classifier's."""
+    def __init__(self, run: Run, *, layer: str | None = None, training: bool = True) -> None:
+        """`training`: look at training pictures too, where there are some. UsageError where the run is no
+        classifier's."""
+        run.must_be("classification", "classifies nothing")
         self.opened = Opened.of(run)
-        self.opened.run.must_be("classification", "classifies nothing")
-        self.layer, self.training = layer, training
+        self.layer, self.training = layer, training and not isinstance(run, Pretrained)
         self._seen: dict[str, Training] = {}  # by the layer whose patches are wanted
 
     @cached_property
@@ -64,6 +68,8 @@ class Explainer:
     @cached_property
     def truths(self) -> dict[Path, str]:
         """The classes of the run's own pictures."""
+        if isinstance(self.opened.run, Pretrained):
+            return {}
         rows = read_split(self.opened.run.folder / "split.csv")
         return {(self.root / row.file).resolve(): row.label for row in rows}
 
@@ -105,7 +111,7 @@ class Explainer:
         found = self.behind(x, number, looks.layer)
         shown = order[:SHOWN] if number in order[:SHOWN] else [*order[: SHOWN - 1], number]
         return report.ExplainPage(
-            file=str(file), run=str(run.folder), model=run.card.model,
+            file=str(file), origin=run.origin, model=run.card.model,
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             original=self.original(Path(file)), seen=png(pixels, SIDE),
             answers=tuple(report.Answer(run.classes[i], float(beliefs[i]), float(sure[i])) for i in shown),
@@ -189,10 +195,15 @@ def scaled_map(values: Tensor) -> Tensor:
     return paint((values - low) / (high - low).clamp_min(1e-12))
 
 
-def explain(run: str | Path, image: str | Path, *, out: str | Path | None = None, target: str | None = None,
-            layer: str | None = None, training: bool = True) -> Explained:  # fmt: skip
-    """Writes the page of one picture, by default beside the run as RUN-explained.html."""
-    explainer = Explainer(run, layer=layer, training=training)
+def explain(
+    run: str | Path, image: str | Path, *, out: str | Path | None = None, target: str | None = None,
+    layer: str | None = None, training: bool = True, weights: str | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+) -> Explained:  # fmt: skip
+    """Writes the page of one picture, by default beside the run as RUN-explained.html. With `weights`, as
+    `create_model` takes them, `run` is the name of a network and `classes` are the names of its classes or a file of
+    them."""
+    explainer = Explainer(open_run(run, weights, classes), layer=layer, training=training)
     page = explainer.page(image, target=target)
     path = Path(out) if out is not None else Path(f"{Path(run)}-explained.html")
     write_atomic(path, report.render_explain(page))

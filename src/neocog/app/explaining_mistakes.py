@@ -5,6 +5,7 @@ from pathlib import Path
 
 from neocog import report
 from neocog.app.explaining import Explained, Explainer
+from neocog.app.run import Run
 from neocog.core.errors import UsageError
 from neocog.core.files import write_atomic
 
@@ -22,7 +23,7 @@ def explain_mistakes(
     folder = Path(out) if out is not None else Path(f"{Path(run)}-mistakes")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already, and is not overwritten unasked", "give another --out")
-    explainer = Explainer(run, layer=layer, training=training)
+    explainer = Explainer(Run.open(run), layer=layer, training=training)
     files = explainer.mistakes(most)
     folder.mkdir(parents=True, exist_ok=True)
     pages = []

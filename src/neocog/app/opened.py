@@ -28,8 +28,9 @@ class Opened:
     machine: Machine
 
     @classmethod
-    def of(cls, folder: str | Path) -> "Opened":
-        run = Run.open(folder)
+    def of(cls, run: str | Path | Run) -> "Opened":
+        """A run, or its folder."""
+        run = run if isinstance(run, Run) else Run.open(run)
         machine = choose_machine(run.config)
         network = run.network()
         machine.place(network)

@@ -74,6 +74,11 @@ class Run:
         return load_config(self.folder / "config.toml", {})
 
     @property
+    def origin(self) -> str:
+        """Where the weights are from, in words."""
+        return f"run {self.folder}"
+
+    @property
     def classes(self) -> list[str]:
         return self.card.classes
 

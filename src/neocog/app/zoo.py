@@ -68,15 +68,17 @@ def create_model(
 def load_model(
     name: str, *, weights: str | None = None, num_classes: int | None = None, in_channels: int | None = None,
     knobs: Mapping[str, Any] | None = None, on_progress: Callable[[int, int], None] | None = None,
+    whole: bool = False,
 ) -> Loaded:  # fmt: skip
-    """`create_model` with the story of its weights."""
+    """`create_model` with the story of its weights. `whole`: with their classifier or not at all; ModelFileError where
+    they have another number of classes."""
     entry = lookup(name)
     knobs = dict(knobs or {})
     if weights is None:
         return Loaded(build(entry, num_classes, in_channels, knobs), None, knobs=knobs)
     published = find_published(entry, weights)
     if published is None and (folder := bundle_in(weights)) is not None:
-        return _load_run(entry, folder, num_classes, in_channels, knobs)
+        return _load_run(entry, folder, num_classes, in_channels, knobs, whole)
     path = Path(weights) if published is None else local_copy(published, on_progress)
     if published is not None:
         knobs = published.knobs | knobs
@@ -84,7 +86,7 @@ def load_model(
     state = read_weights(path)
     try:
         layout = recognise(entry, state)
-        state, notes = adapt(network, entry, state, layout)
+        state, notes = adapt(network, entry, state, layout, whole=whole)
     except ModelFileError as error:
         owner = owner_of(state)
         raise ModelFileError(f"{path}: {error.cause}{owner and f'; {owner}'}", error.hint) from None
@@ -96,7 +98,7 @@ def load_model(
 
 
 def _load_run(
-    entry: Entry, folder: Path, num_classes: int | None, in_channels: int | None, knobs: dict[str, Any]
+    entry: Entry, folder: Path, num_classes: int | None, in_channels: int | None, knobs: dict[str, Any], whole: bool
 ) -> Loaded:
     """`load_model` from the network of a finished run; its options hold where no others are given."""
     card, trained = open_network(folder)
@@ -119,7 +121,7 @@ def _load_run(
         state = {key: value for key, value in state.items() if not key.startswith("head.decoder.")}
         state |= {key: value for key, value in network.state_dict().items() if key.startswith("head.fc.")}
         more.append("a classifier of the code in the place of the decoder")
-    state, notes = adapt(network, entry, state, "neocog")
+    state, notes = adapt(network, entry, state, "neocog", whole=whole)
     network.load_state_dict(state)
     provenance = {"weights": str(folder), "layout": "neocog", "sha256": card.sha256}
     provenance |= {key: card.provenance[key] for key in ("licence",) if key in card.provenance}

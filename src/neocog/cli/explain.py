@@ -7,6 +7,7 @@ import typer
 
 from neocog.cli.out import JSON, as_json, line
 from neocog.cli.sheets import new_file
+from neocog.cli.weights import CLASSES, WEIGHTS
 from neocog.core.errors import UsageError
 
 
@@ -15,7 +16,7 @@ def add(app: typer.Typer, text: str) -> None:
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run folder of a classifier.")],
+    run: Annotated[Path, typer.Argument(help="A run folder of a classifier; with --weights a network's name.")],
     image: Annotated[Path | None, typer.Argument(help="A picture.")] = None,
     mistakes: Annotated[
         int | None, typer.Option(min=1, max=100, help="A page for each of so many of the surest wrong test answers.")
@@ -24,6 +25,8 @@ def explain(
     layer: Annotated[
         str | None, typer.Option(help="The layer of Grad-CAM and of the patches (default: the last with a grid).")
     ] = None,
+    weights: WEIGHTS = None,
+    classes: CLASSES = None,
     training: Annotated[bool, typer.Option(help="Look at training pictures too.")] = True,
     out: Annotated[Path | None, typer.Option(help="The page, or with --mistakes a new folder for the pages.")] = None,
     json: JSON = False,
@@ -35,6 +38,8 @@ def explain(
         cause = "there is nothing to explain" if image is None else "a picture and --mistakes exclude each other"
         raise UsageError(cause, "give a picture, or --mistakes 10")
     if mistakes is not None:
+        if weights is not None or classes is not None:
+            raise UsageError("a network with weights from elsewhere has made no mistakes here", "give a picture")
         found = explain_mistakes(run, mistakes, out=out, layer=layer, training=training)
         if json:
             as_json({"pages": [{"file": one.page.file, "answer": one.page.answers[0].name, "truth": one.page.truth,
@@ -45,7 +50,9 @@ def explain(
         return
     assert image is not None
     out = new_file(out, run, "explained", ".html")
-    one = explained(run, image, out=out, target=target, layer=layer, training=training)
+    one = explained(
+        run, image, out=out, target=target, layer=layer, training=training, weights=weights, classes=classes
+    )
     page = one.page
     best = page.answers[0]
     if json:

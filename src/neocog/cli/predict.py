@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from neocog.cli.weights import CLASSES, WEIGHTS
 from neocog.core.cells import to_cell
 from neocog.core.errors import DataError, UsageError, one_line
 
@@ -15,19 +16,21 @@ def add(app: typer.Typer, text: str) -> None:
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(help="A run folder; with --weights a network's name.")],
     files: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.")],
     format: Annotated[str, typer.Option(metavar="table|json|csv", help="json: one object per line.")] = "table",
     top: Annotated[int, typer.Option(min=1, help="How many classes to name per picture.")] = 1,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, max=4096, help="Pictures per batch.")] = 32,
+    weights: WEIGHTS = None,
+    classes: CLASSES = None,
 ) -> None:
-    from neocog.app.run import Run
+    from neocog.app.pretrained import open_run
 
     write = WRITERS.get("json" if json else format)
     if write is None:
         raise UsageError(f"there is no format called {format!r}", "use table, json or csv")
-    opened = Run.open(run)
+    opened = open_run(run, weights, classes)
     failed = count = 0
     if write is write_csv:
         print("file,rank,label,probability,problem")

@@ -32,7 +32,9 @@ def recognise(entry: Entry, state: State) -> str:
     return layout
 
 
-def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[dict[str, Tensor], list[str]]:
+def adapt(
+    network: Network, entry: Entry, state: State, layout: str, *, whole: bool = False
+) -> tuple[dict[str, Tensor], list[str]]:
     """`state` under our keys and in our shapes, complete for a strict `load_state_dict`, and notes on what changed.
 
     - "module." in front of every key (nn.DataParallel's) is stripped, keys are renamed through the layout's map.
@@ -44,7 +46,8 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     - What belongs to another size of picture is fitted by the network itself (`Network.fit_weights`).
     - Batch norm's step counter may be missing (files before PyTorch 0.4.1) and is then 0.
 
-    ModelFileError names the first few keys that are missing, unknown or of another shape.
+    ModelFileError names the first few keys that are missing, unknown or of another shape; with `whole` also where the
+    number of classes is another.
     """
     read = layouts(entry)[layout]
     theirs = {read(_bare(key)): tensor for key, tensor in state.items()}
@@ -60,6 +63,9 @@ def adapt(network: Network, entry: Entry, state: State, layout: str) -> tuple[di
     first = next((key for key, tensor in ours.items() if tensor.dim() == 4), None)
     if any(theirs[key].shape[:1] != ours[key].shape[:1] for key in classifiers):
         had = theirs[classifiers[0]].shape[0]
+        if whole:
+            cause = f"the weights are for {had} classes, not {network.num_classes}"
+            raise ModelFileError(cause, f"name the {had} classes, a line each, in a file: --classes FILE")
         notes.append(f"new classifier for {network.num_classes} classes (the weights had {had})")
         theirs |= {key: ours[key] for key in classifiers}
     # Not the network's channels but the filters': a depthwise first layer has filters of one channel.

@@ -82,7 +82,7 @@ class ExplainPage:
     """`temperature`: by which scores were divided to calibrate them; None where no validation pictures tell it."""
 
     file: str
-    run: str
+    origin: str  # of the weights, in words
     model: str
     created: str
     original: bytes
