@@ -14,6 +14,7 @@ import neocog
 from neocog.core.errors import UsageError
 from neocog.explaining import attribution as a
 from neocog.explaining.cam import grad_cam
+from neocog.explaining.integrated import integrated
 from neocog.explaining.taps import Tapped, untouched
 
 
@@ -77,8 +78,8 @@ def test_captum_agrees() -> None:
         judge = kind(network).attribute(x, target=1)[0]
         assert torch.allclose(a.rectified(network, x, 1, rule), judge, **close)  # type: ignore[arg-type]
         assert not torch.allclose(judge, a.gradient(network, x, 1), **close)
-    judge = captum.IntegratedGradients(network).attribute(x, target=1, n_steps=64, method="gausslegendre")[0]
-    assert torch.allclose(a.integrated(network, x, 1, steps=64).map, judge, **close)
+    judge = captum.IntegratedGradients(network).attribute(x, target=1, n_steps=5000, method="gausslegendre")[0].detach()
+    assert float((integrated(network, x, 1, steps=500).map - judge).norm()) < 0.002 * float(judge.norm())
     judge = captum.Occlusion(network).attribute(x, (3, 4, 4), strides=(3, 4, 4), target=1)[0].mean(0)
     assert torch.allclose(a.occlusion(network, x, 1, window=4, stride=4), judge, **close)
     judge = captum.LayerGradCam(network, network[4]).attribute(x, target=1, relu_attributions=True)[0, 0]
@@ -155,9 +156,36 @@ def test_integrated_gradients_are_complete() -> None:
         x = picture(64)
         with torch.no_grad():
             target = int((network(x) - network(torch.zeros_like(x))).abs().argmax())
-        found = a.integrated(network, x, target, steps=200)
+        found = integrated(network, x, target, steps=200)
         assert abs(found.error) < 0.01 * abs(found.difference), name
         assert float(found.map.sum()) == pytest.approx(found.difference + found.error, rel=1e-5)
+
+
+def test_steps_go_where_the_gradient_jumps() -> None:
+    """relu(w x - c) has its one jump at c / w x of the way; 64 equal steps would be off by up to 1 / 64 of it."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.ReLU())
+    weight, x = torch.tensor([1.0, -2, 3, 0.5]), torch.tensor([1.0, 0.5, 2, -1])
+    network[1].weight.data, network[1].bias.data = weight[None], torch.tensor([-1.0])  # type: ignore[assignment]
+    wanted = weight * x * (1 - 1 / float(weight @ x))
+    for steps in (64, 200):
+        found = integrated(network, x[None, :, None, None], 0, steps=steps)
+        assert torch.allclose(found.map.flatten(), wanted, rtol=1e-3)
+        assert found.difference == pytest.approx(float(weight @ x) - 1)
+    with pytest.raises(UsageError, match="1 steps are too few"):
+        integrated(network, x[None, :, None, None], 0, steps=1)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 64, 65, 200])
+def test_no_more_gradients_than_asked_for(steps: int) -> None:
+    network, x = he(small()), picture()
+    seen: list[int] = []
+
+    def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.extend([len(args[0])] * args[0].requires_grad)
+
+    network[0].register_forward_pre_hook(count)
+    integrated(network, x, 1, steps=steps)
+    assert steps <= sum(seen) < steps + 4  # as many on each part of the way
 
 
 @pytest.mark.parametrize("together", [1, 5, 64])
@@ -165,8 +193,8 @@ def test_memory_is_a_matter_of_how_many_go_together(together: int) -> None:
     network, x = he(small()), picture()
     seen = []
     network[0].register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
-    whole = a.integrated(network, x, 1, steps=40, together=64).map
-    assert torch.allclose(a.integrated(network, x, 1, steps=40, together=together).map, whole, atol=1e-6)
+    whole = integrated(network, x, 1, steps=40, together=64).map
+    assert torch.allclose(integrated(network, x, 1, steps=40, together=together).map, whole, atol=1e-6)
     wanted = a.smooth(network, x, 1, samples=12, together=64)
     seen.clear()
     assert torch.allclose(a.smooth(network, x, 1, samples=12, together=together), wanted, atol=1e-6)
@@ -237,7 +265,7 @@ METHODS: dict[str, Callable[[nn.Module, Tensor], object]] = {
     "input x gradient": lambda n, x: a.input_x_gradient(n, x, 1),
     "guided": lambda n, x: a.rectified(n, x, 1, "guided"),
     "deconvolution": lambda n, x: a.rectified(n, x, 1, "deconvolution"),
-    "integrated": lambda n, x: a.integrated(n, x, 1, steps=3),
+    "integrated": lambda n, x: integrated(n, x, 1, steps=3),
     "smooth": lambda n, x: a.smooth(n, x, 1, samples=2),
     "occlusion": lambda n, x: a.occlusion(n, x, 1, window=16, stride=16),
     "grad-cam": lambda n, x: grad_cam(n, x, 1),

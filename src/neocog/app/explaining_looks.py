@@ -16,6 +16,7 @@ from neocog.core.spec import Preprocessing
 from neocog.data.preprocess import denormalise
 from neocog.explaining import attribution, checks
 from neocog.explaining.cam import grad_cam
+from neocog.explaining.integrated import integrated
 
 SIDE = 256
 STEPS = 16  # of a course
@@ -53,7 +54,7 @@ def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocess
     window = max(2, side // WINDOWS)
     hidden = attribution.occlusion(network, x, target, window=window, stride=max(1, window // 2))
     heats.append(("Occlusion", hidden.clamp(min=0), f"squares of {window} pixels hidden", None))
-    found = attribution.integrated(network, x, target, steps=64)
+    found = integrated(network, x, target, steps=64)
     share = abs(found.error) / max(abs(found.difference), 1e-9)
     heats.append(("Integrated gradients", attribution.heat(found.map), f"off by {share:.1%} of the difference", None))
     heats.append(("SmoothGrad", attribution.heat(attribution.smooth(network, x, target, samples=16)), "", None))

@@ -3,7 +3,6 @@
     gradient              Simonyan, Vedaldi and Zisserman, "Deep Inside Convolutional Networks", 2014, arXiv:1312.6034
     input_x_gradient      the same times the picture
     guided, deconvolution other ways back through ReLUs: rectified.py
-    integrated            Sundararajan, Taly and Yan, "Axiomatic Attribution", ICML 2017, arXiv:1703.01365
     smooth                Smilkov et al., "SmoothGrad", 2017, arXiv:1706.03825
     occlusion             Zeiler and Fergus, ECCV 2014, arXiv:1311.2901, section 4.2
 
@@ -12,7 +11,6 @@ before the softmax. What needs many passes takes `together` pictures at a time, 
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,44 +61,6 @@ def rectified(network: nn.Module, x: Tensor, target: int, rule: Rule) -> Tensor:
     if not mode.met:
         raise UsageError(f"{type(network).__name__} has no ReLU, so {rule} would be the plain gradient", "use gradient")
     return found
-
-
-class Integrated(NamedTuple):
-    """`map` (C, H, W); `error`: how far its sum is from what it should be, `difference`, the score of the picture less
-    that of the baseline."""
-
-    map: Tensor
-    difference: float
-    error: float
-
-
-def integrated(
-    network: nn.Module, x: Tensor, target: int, *, baseline: Tensor | None = None, steps: int = 64,
-    together: int = TOGETHER,
-) -> Integrated:  # fmt: skip
-    """The mean gradient on the straight way from `baseline` (1, C, H, W) (default: 0, the mean picture) to the picture,
-    times their difference; by the Gauss-Legendre rule, which needs few `steps` where the score is smooth."""
-    x = x.detach()
-    start = torch.zeros_like(x) if baseline is None else baseline.detach()
-    places, weights = gauss_legendre(steps, x)
-    total = torch.zeros_like(x[0])
-    with untouched(network):
-        for some in torch.split(torch.arange(steps, device=x.device), together):
-            found = slopes(network, torch.lerp(start, x, places[some][:, None, None, None]), target)
-            total += torch.einsum("b,bchw->chw", weights[some], found)
-        with torch.no_grad():
-            ends = score(network, torch.cat([x, start]), target)
-    found = total * (x - start)[0]
-    difference = float(ends[0] - ends[1])
-    return Integrated(found, difference, float(found.sum()) - difference)
-
-
-def gauss_legendre(steps: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """(steps,) places in 0..1 and their weights, which sum to 1."""
-    import numpy as np
-
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    return like.new_tensor((places + 1) / 2), like.new_tensor(weights / 2)
 
 
 def smooth(
