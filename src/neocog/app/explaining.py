@@ -99,14 +99,14 @@ class Explainer:
         is no picture."""
         began = time.monotonic()
         opened, run = self.opened, self.opened.run
-        network, pre = opened.network, run.card.preprocessing
+        pre = run.card.preprocessing
         x = opened.one(file)
         beliefs = self.beliefs(x)
         sure = beliefs if self.temperature is None else scaled(beliefs, self.temperature)
         order = np.argsort(-beliefs, kind="stable").tolist()
         number = order[0] if target is None else self.number(target)
         truth = truth if truth is not None else self.truths.get(Path(file).resolve())
-        looks = looks_of(network, x, number, pre, self.layer)
+        looks = looks_of(opened, x, number, self.layer)
         pixels = denormalise(x, pre)[0].cpu().clamp(0, 1)
         found = self.behind(x, number, looks.layer)
         shown = order[:SHOWN] if number in order[:SHOWN] else [*order[: SHOWN - 1], number]

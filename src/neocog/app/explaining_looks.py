@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neocog import report
+from neocog.app.opened import Opened
 from neocog.app.pictures import png
-from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
-from neocog.core.spec import Preprocessing
 from neocog.data.preprocess import denormalise
 from neocog.explaining import attribution, checks
 from neocog.explaining.cam import grad_cam
@@ -32,9 +31,10 @@ class Looks:
     notes: tuple[str, ...]
 
 
-def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocessing, layer: str | None) -> Looks:
+def looks_of(opened: Opened, x: Tensor, target: int, layer: str | None) -> Looks:
     """`x` (1, C, S, S) normalised."""
-    pixels = denormalise(x, preprocessing)[0].cpu().clamp(0, 1)
+    network = opened.network
+    pixels = denormalise(x, opened.run.card.preprocessing)[0].cpu().clamp(0, 1)
     side = x.shape[-1]
     notes: list[str] = []
     heats: list[tuple[str, Tensor, str, float | None]] = []  # name, (S, S) at least 0, note, alike
@@ -65,20 +65,22 @@ def looks_of(network: Network, x: Tensor, target: int, preprocessing: Preprocess
     except UsageError as error:
         notes.append(f"no guided backpropagation: {error.cause}")
     luck = torch.rand(side, side, generator=torch.Generator().manual_seed(0))
-    random = checks.deletion(network, x, target, luck, steps=STEPS)
-    back = checks.insertion(network, x, target, luck, steps=STEPS)
+    random, by_luck = courses_of(opened, x, target, luck)
     shown, courses = [], []
     for name, heat, note, survives in heats:
-        gone = checks.deletion(network, x, target, heat, steps=STEPS)
-        come = checks.insertion(network, x, target, heat, steps=STEPS)
+        ends, gone = courses_of(opened, x, target, heat)
         courses.append((name, tuple(gone)))
-        shown.append(
-            report.Look(name, laid_over(pixels, heat), checks.area(gone), checks.area(come), survives, note)
-        )  # fmt: skip
-    return Looks(
-        cam.layer if cam is not None else "", tuple(shown), (checks.area(random), checks.area(back)),
-        (courses[0], ("a random order", tuple(random))), tuple(notes),
-    )  # fmt: skip
+        shown.append(report.Look(name, laid_over(pixels, heat), *ends, survives, note))
+    layer = cam.layer if cam is not None else ""
+    return Looks(layer, tuple(shown), random, (courses[0], ("a random order", tuple(by_luck))), tuple(notes))
+
+
+def courses_of(opened: Opened, x: Tensor, target: int, heat: Tensor) -> tuple[tuple[float, float], list[float]]:
+    """(areas of deletion and insertion), the course of the deletion; as the run answers, in bf16 where it does."""
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=opened.machine.bf16):
+        gone = checks.deletion(opened.network, x, target, heat, steps=STEPS)
+        come = checks.insertion(opened.network, x, target, heat, steps=STEPS)
+    return (checks.area(gone), checks.area(come)), gone
 
 
 def alike(own: Tensor, again: Callable[[], Tensor]) -> float | None:

@@ -64,7 +64,7 @@ def course(network: nn.Module, start: Tensor, end: Tensor, target: int, heat: Te
         for some in torch.split(torch.arange(steps + 1), TOGETHER):
             gone = torch.stack([rank < round(int(n) * heat.numel() / steps) for n in some])[:, None]
             scores = scores_of(network, torch.where(gone, end, start))
-            found += scores.softmax(1)[:, target].tolist()
+            found += scores.float().softmax(1)[:, target].tolist()
     return found
 
 
