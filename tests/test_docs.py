@@ -51,10 +51,19 @@ def test_the_page_of_autoencoders_shows_what_was_measured() -> None:
     for name, kind in product(("mnist", "fashion-mnist"), recipes):
         table = page.partition("### MNIST" if name == "mnist" else "### Fashion-MNIST")[2].partition("##")[0]
         row = next(line for line in table.splitlines() if line.startswith(f"| {kind} |"))
-        seeds = [seed for seed in range(3) if f"kinds/{name}/{kind}/{seed}" in results]
-        assert len(seeds) == 3 if name == "mnist" else seeds
-        assert ", ".join(f"{results[f'kinds/{name}/{kind}/{seed}']['mse']:.4f}" for seed in seeds) in row
+        assert ", ".join(f"{results[f'kinds/{name}/{kind}/{seed}']['mse']:.4f}" for seed in range(3)) in row
     assert f"{results['pca/mnist/32']['mse']:.4f}" in page
+
+
+def test_the_page_of_maps_shows_what_was_measured() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_explaining.py"))
+    results = json.loads(made["RESULTS"].read_text())
+    page = made["page"](results)
+    assert page == (ROOT / "docs" / "explaining.md").read_text("utf-8"), "run scripts/docs"
+    found = [results[key] for key in results if key.startswith("areas/squeezenet1_1/")]
+    shown = f"{sum(row['Grad-CAM'][0] for row in found) / len(found):.3f}"
+    assert f"| Grad-CAM | {shown} |" in page.partition("### SqueezeNet")[2]
+    assert found[0].keys() == results["pointing/mobilenet_v2/0"].keys()
 
 
 # docs/lecture-numbers.md
