@@ -17,13 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neocog.core.errors import UsageError
-from neocog.explaining.following import Following, Norm
+from neocog.core.errors import UsageError, did_you_mean
+from neocog.costs.table import Window
+from neocog.explaining.following import Following, Norm, Step
 from neocog.explaining.met import Call, Met, Places
 from neocog.explaining.pools import Index, Pooling
 from neocog.explaining.taps import resolve, untouched
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+LISTED = 12  # layers in a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ class Unit:
     rows: Places  # of the input, one for each row of the kernel: < 0 or >= H in the padding, and
     columns: Places  # None where a transposed convolution puts its stride between the numbers
     first_channel: int  # of the input, where the group begins
+    window: Window | None  # its padding with what the layer adds by itself; None of a dense layer
     kernel: Tensor  # (c, kh, kw)
     products: Tensor  # patch * kernel
     bias: float  # 0 where there is none
@@ -56,24 +59,55 @@ def convolutions(network: nn.Module) -> list[str]:
     return [name for name, module in network.named_modules() if name and isinstance(module, LAYERS)]
 
 
+def layer_of(network: nn.Module, layer: str) -> str:
+    """The full name of a layer whose units can be taken apart. UsageError, which lists those, for another."""
+    known = convolutions(network)
+    some = ", ".join(known[:LISTED]) + (f" and {len(known) - LISTED} more" if len(known) > LISTED else "")
+    first = f"those that can be taken apart: {some}" if known else "this network has none that can be taken apart"
+    try:
+        name = resolve(network, layer)
+    except UsageError:
+        near = did_you_mean(layer, known)
+        raise UsageError(f"there is no layer {layer!r}", f"{near} {first}" if near else first) from None
+    if name in known:
+        return name
+    inside = ", ".join([part for part in known if part.startswith(f"{name}.")][:LISTED])
+    cause = f"the layer {name} is a {type(network.get_submodule(name)).__name__}, neither convolution nor dense"
+    raise UsageError(cause, f"those in it: {inside}" if inside else first)
+
+
 def unit(network: nn.Module, x: Tensor, layer: str, channel: int, position: Sequence[int] | None = None) -> Unit:
     """The unit at `position` of `channel` in what `layer` gives when it is last called. `x`: (1, C, H, W) normalised
     float. `position`: (row, column); of a dense layer nothing, or (token,) where it reads several; one more in front
     where the layer sees one picture as several (windows). UsageError for another layer, or one that was not reached,
     and for a channel or a position that there is not."""
-    name = resolve(network, layer)
-    module = network.get_submodule(name)
-    if not isinstance(module, LAYERS):
-        known = convolutions(network)
-        some = ", ".join(([part for part in known if part.startswith(f"{name}.")] or known)[:4])
-        raise UsageError(
-            f"the layer {name} is a {type(module).__name__}, neither convolution nor dense",
-            f"the first of those: {some}" if some else "this network has none",
-        )
+    name, place = layer_of(network, layer), tuple(position or ())
     if x.dim() < 2 or len(x) != 1:
         raise UsageError(f"the input is {tuple(x.shape)}", "give one picture: (1, C, H, W)")
-    call, after = Call(), Following()
-    place = tuple(position or ())
+    met, output, path = _watched(network, x, name, channel, place)
+    steps = {step.kind: step for step in path}
+    norm, bend, pooled = (steps.get(kind) for kind in ("norm", "activation", "pooling"))
+    products = met.patch * met.kernel
+    return Unit(
+        layer=name,
+        kind=type(network.get_submodule(name)).__name__,
+        channel=channel,
+        position=place,
+        **met._asdict(),
+        products=products,
+        sum=float(products.sum()) + met.bias,
+        output=output,
+        then=tuple(step.name for step in path),
+        norm=norm.detail if norm and isinstance(norm.detail, Norm) else None,
+        activation=bend.name if bend else None,
+        activated=bend.value if bend else None,
+        pooling=pooled.detail if pooled and isinstance(pooled.detail, Pooling) else None,
+    )
+
+
+def _watched(network: nn.Module, x: Tensor, name: str, channel: int, place: Index) -> tuple[Met, float, list[Step]]:
+    """What the unit meets, what the layer gives for it, and what becomes of that number, in one run."""
+    module, call, after = network.get_submodule(name), Call(), Following()
     seen: list[tuple[Met, float] | UsageError] = []  # of the last call
 
     def end(module: nn.Module, args: Any, out: Tensor) -> None:
@@ -99,32 +133,7 @@ def unit(network: nn.Module, x: Tensor, layer: str, channel: int, position: Sequ
         raise UsageError(f"the layer {name} was not reached", "name one that every picture passes")
     if isinstance(seen[0], UsageError):
         raise seen[0]
-    met, output = seen[0]
-    path = after.path()
-    details = [step.detail for step in path]
-    bend = next((step for step in path if step.kind == "activation"), None)
-    products = met.patch * met.kernel
-    return Unit(
-        layer=name,
-        kind=type(module).__name__,
-        channel=channel,
-        position=place,
-        patch=met.patch,
-        inside=met.inside,
-        rows=met.rows,
-        columns=met.columns,
-        first_channel=met.first_channel,
-        kernel=met.kernel,
-        products=products,
-        bias=met.bias,
-        sum=float(products.sum()) + met.bias,
-        output=output,
-        then=tuple(step.name for step in path),
-        norm=next((detail for detail in details if isinstance(detail, Norm)), None),
-        activation=bend.name if bend else None,
-        activated=bend.value if bend else None,
-        pooling=next((detail for detail in details if isinstance(detail, Pooling)), None),
-    )
+    return *seen[0], after.path()
 
 
 def _index(layer: str, call: str, shape: Sequence[int], channel: int, position: Index) -> Index:

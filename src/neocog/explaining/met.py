@@ -5,12 +5,14 @@ transposed    row i, tap a      reads row (i + padding - a * dilation) / stride,
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from neocog.costs.table import Window
 from neocog.explaining.pools import Index, named, pair, taken_from
 
 ARGUMENTS = {
@@ -32,6 +34,7 @@ class Met(NamedTuple):
     first_channel: int
     kernel: Tensor
     bias: float
+    window: Window | None
 
 
 class Call(TorchFunctionMode):
@@ -71,7 +74,7 @@ class Call(TorchFunctionMode):
             channel = index[-1]
             added = 0.0 if bias is None else float(bias[channel])
             patch, kernel = _copied(x[index[:-1]][:, None, None]), _copied(weight[channel, :, None, None])
-            return Met(patch, torch.tensor([[True]]), (), (), 0, kernel, added)
+            return Met(patch, torch.tensor([[True]]), (), (), 0, kernel, added, None)
         channel, groups, transposed = index[-3], self._given.get("groups", 1), self.name == "conv_transpose2d"
         if transposed:  # weight: (C_in, C_out / groups, kh, kw)
             c, each = len(weight) // groups, weight.shape[1]
@@ -81,7 +84,8 @@ class Call(TorchFunctionMode):
             c, each = weight.shape[1], len(weight) // groups
             first = channel // each * c
             kernel = weight[channel]
-        rows, columns = (self._places(axis, kernel.shape[axis + 1], index[axis - 2]) for axis in (0, 1))
+        window = self._window((kernel.shape[1], kernel.shape[2]))
+        rows, columns = (_places(window, axis, index[axis - 2]) for axis in (0, 1))
         maps = x if x.dim() == 3 else x[index[0]]
         patch, inside = taken_from(_copied(maps[first : first + c]), rows, columns, 0.0)
         size, above, before = self._origin(self._given["input"])
@@ -89,25 +93,35 @@ class Call(TorchFunctionMode):
         columns = tuple(None if i is None else i - before for i in columns)
         inside = inside & taken_from(torch.zeros(*size), rows, columns, 0.0)[1]
         added = 0.0 if bias is None else float(bias[channel])
-        return Met(patch, inside, rows, columns, first, _copied(kernel), added)
+        ahead = (above, before) if not transposed else (-above * window.stride[0], -before * window.stride[1])
+        window = replace(window, padding=(window.padding[0] + ahead[0], window.padding[1] + ahead[1]))
+        return Met(patch, inside, rows, columns, first, _copied(kernel), added, window)
 
     def _origin(self, x: Tensor) -> tuple[Sequence[int], int, int]:
         """The (H, W) that the layer was given, and how many rows and columns it has put in front of them."""
         return self._padded[id(x)][1:] if id(x) in self._padded else (x.shape[-2:], 0, 0)
 
-    def _places(self, axis: int, kernel: int, place: int) -> Places:
-        """The row (axis 0) or column (1) of the input that each one of the kernel meets."""
-        stride, dilation = (pair(self._given.get(word, 1))[axis] for word in ("stride", "dilation"))
+    def _window(self, kernel: tuple[int, int]) -> Window:
+        """As the call slides it, without what the layer has padded before."""
+        stride, dilation = (pair(self._given.get(word, 1)) for word in ("stride", "dilation"))
         padding = self._given.get("padding", 0)
         if isinstance(padding, str):  # of "same" the odd one stands at the end
-            before = (kernel - 1) * dilation // 2 if padding == "same" else 0
-        else:
-            before = pair(padding)[axis]
-        taps = range(0, kernel * dilation, dilation)
-        if self.name == "conv2d":
-            return tuple(place * stride - before + tap for tap in taps)
-        spread = (place + before - tap for tap in taps)
-        return tuple(i // stride if i % stride == 0 else None for i in spread)
+            spare = [(n - 1) * gap // 2 if padding == "same" else 0 for n, gap in zip(kernel, dilation, strict=True)]
+            padding = tuple(spare)
+        groups, transposed = self._given.get("groups", 1), self.name == "conv_transpose2d"
+        return Window(kernel, stride, pair(padding), dilation, groups, transposed)
+
+
+def _places(window: Window, axis: int, place: int) -> Places:
+    """The row (axis 0) or column (1) of the input that each one of the kernel meets."""
+    kernel, stride, padding, dilation = (
+        of[axis] for of in (window.kernel, window.stride, window.padding, window.dilation)
+    )
+    taps = range(0, kernel * dilation, dilation)
+    if not window.transposed:
+        return tuple(place * stride - padding + tap for tap in taps)
+    spread = (place + padding - tap for tap in taps)
+    return tuple(i // stride if i % stride == 0 else None for i in spread)
 
 
 def _copied(x: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The windows of a pool, and the one that a number belongs to."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 WHOLE = {"mean", "amax"}  # over rows and columns
 POOLS = {"max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"} | WHOLE
 ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation")
+MEAN = (*ARGUMENTS[:4], "ceil_mode", "count_include_pad", "divisor_override")
 
 Index = tuple[int, ...]
 
@@ -26,6 +28,7 @@ class Pooling:
     position: tuple[int, int]  # of the result
     result: float
     taken: bool | None  # whether the number is the one that a maximum took (of equal ones the first); None: a mean
+    divisor: int | None  # by which a mean divides the window's sum: without the padding, where it does not count
 
 
 def named(names: tuple[str, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +54,11 @@ def pooling(
     name: str, before: Tensor, after: Tensor, index: Index, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Pooling | None:
     """`index`: of the number in `before`, (B, C, H, W). None where no window reads it."""
-    given, maps, maximum = named(ARGUMENTS, args, kwargs), before[index[:2]].double().cpu(), "max" in name
+    given, maps, maximum = (
+        named(MEAN if name == "avg_pool2d" else ARGUMENTS, args, kwargs),
+        before[index[:2]].double().cpu(),
+        "max" in name,
+    )
     counts = (1, 1) if name in WHOLE else after.shape[2:]
     down, across = (_windows(name, given, axis, maps.shape[axis], counts[axis]) for axis in (0, 1))
     found = None
@@ -61,7 +68,8 @@ def pooling(
             own = rows.index(index[2]) * len(columns) + columns.index(index[3])
             took = int(window.argmax()) == own if maximum else None
             result = float(after[(*index[:2], i, j) if after.dim() == 4 else index[:2]])
-            pooled = Pooling(name, window, inside, tuple(rows), tuple(columns), (i, j), result, took)
+            shared = None if maximum else _divisor(name, given, inside, (rows, columns), maps.shape)
+            pooled = Pooling(name, window, inside, tuple(rows), tuple(columns), (i, j), result, took, shared)
             if took:
                 return pooled
             found = found or pooled
@@ -82,12 +90,24 @@ def taken_from(
     return numbers.where(inside, torch.full_like(numbers, outside)), inside
 
 
+def _divisor(
+    name: str, given: dict[str, Any], inside: Tensor, window: tuple[range, range], sides: Sequence[int]
+) -> int:
+    """Padding counts where it is asked for (the default); what hangs over beyond it, in ceil mode, never."""
+    if name != "avg_pool2d" or not given.get("count_include_pad", True):
+        count = int(inside.sum())
+    else:
+        ends = (side + pair(given.get("padding", 0))[axis] for axis, side in enumerate(sides))
+        count = math.prod(min(places.stop, end) - places.start for places, end in zip(window, ends, strict=True))
+    return int(given.get("divisor_override") or count)
+
+
 def _windows(name: str, given: dict[str, Any], axis: int, size: int, count: int) -> list[range]:
     """The rows (axis 0) or columns (1) of each window."""
     if name in WHOLE or name.startswith("adaptive"):
         return [range(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
     kernel = pair(given["kernel_size"])[axis]
     stride = pair(given.get("stride") or given["kernel_size"])[axis]
-    dilation = pair(given.get("dilation", 1))[axis] if name == "max_pool2d" else 1  # the fifth of a mean is another
+    dilation = pair(given.get("dilation", 1))[axis]
     first = -pair(given.get("padding", 0))[axis]
     return [range(i, i + kernel * dilation, dilation) for i in range(first, first + count * stride, stride)]
