@@ -24,6 +24,7 @@ _FACES = {
     "compare": "neocog.app.compare",
     "cost": "neocog.app.costing",
     "explain": "neocog.app.explaining",
+    "explain_unit": "neocog.app.explaining_unit",
     "receptive_field": "neocog.costs.cost",
     "search": "neocog.app.searching",
     "training_memory": "neocog.costs.memory",
@@ -31,8 +32,8 @@ _FACES = {
     "Run": "neocog.app.run",
 }
 __all__ = [
-    "Run", "__version__", "compare", "cost", "create_model", "explain", "list_models", "receptive_field",
-    "search", "train", "training_memory",
+    "Run", "__version__", "compare", "cost", "create_model", "explain", "explain_unit", "list_models",
+    "receptive_field", "search", "train", "training_memory",
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from neocog.cli.explain_unit import explain_unit
 from neocog.cli.out import JSON, as_json, line
 from neocog.cli.sheets import new_file
 from neocog.cli.weights import CLASSES, WEIGHTS
@@ -27,6 +28,12 @@ def explain(
     ] = None,
     weights: WEIGHTS = None,
     classes: CLASSES = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(
+            help="One number taken apart, LAYER:CHANNEL:ROW,COLUMN (default: the layer's or channel's largest)."
+        ),
+    ] = None,
     training: Annotated[bool, typer.Option(help="Look at training pictures too.")] = True,
     out: Annotated[Path | None, typer.Option(help="The page, or with --mistakes a new folder for the pages.")] = None,
     json: JSON = False,
@@ -34,6 +41,12 @@ def explain(
     from neocog.app.explaining import explain as explained
     from neocog.app.explaining_mistakes import explain_mistakes
 
+    if unit is not None:
+        if image is None or mistakes is not None or target is not None or layer is not None:
+            clash = "needs a picture" if image is None else "and --mistakes, --class, --layer exclude each other"
+            raise UsageError(f"--unit {clash}", "give it as `neocog explain RUN IMAGE --unit LAYER:CHANNEL:ROW,COLUMN`")
+        explain_unit(run, image, unit, out=out, json=json)
+        return
     if (image is None) == (mistakes is None):
         cause = "there is nothing to explain" if image is None else "a picture and --mistakes exclude each other"
         raise UsageError(cause, "give a picture, or --mistakes 10")

@@ -142,13 +142,18 @@ def _index(layer: str, call: str, shape: Sequence[int], channel: int, position: 
         raise UsageError(f"the layer {layer} computes in a way of its own", "name another one")
     at = len(shape) - (1 if call == "linear" else 3)  # the axis of the channels
     if not 0 <= channel < shape[at]:
-        raise UsageError(f"the layer {layer} has no channel {channel}", f"its channels are 0 to {shape[at] - 1}")
+        raise no_channel(layer, channel, shape[at])
     places = [*shape[:at], *shape[at + 1 :]]
     one = places[:1] == [1]
     full = (0, *position) if one and len(position) < len(places) else position
     if len(full) != len(places) or not all(0 <= i < n for i, n in zip(full, places, strict=True)):
         ranges = ", ".join(f"0 to {n - 1}" for n in (places[1:] if one else places))
         raise UsageError(
-            f"the layer {layer} has no position {position}", f"its positions are ({ranges})" if ranges else "name none"
+            f"the layer {layer} has no position ({', '.join(map(str, position))})",
+            f"its positions are ({ranges})" if ranges else "name none",
         )
     return (*full[:at], channel, *full[at:])
+
+
+def no_channel(layer: str, channel: int, count: int) -> UsageError:
+    return UsageError(f"the layer {layer} has no channel {channel}", f"its channels are 0 to {count - 1}")

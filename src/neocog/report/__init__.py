@@ -39,6 +39,7 @@ from neocog.report.model import (
 )
 from neocog.report.page import render
 from neocog.report.pareto import ParetoPoint, pareto
+from neocog.report.unit import UnitPage, render_unit
 
 __all__ = [
     "Answer",
@@ -76,6 +77,7 @@ __all__ = [
     "Stage",
     "StageView",
     "TrainingFacts",
+    "UnitPage",
     "ZooPoint",
     "bars_picture",
     "pareto",
@@ -84,5 +86,6 @@ __all__ = [
     "render_cost",
     "render_explain",
     "render_explained",
+    "render_unit",
     "zoo_picture",
 ]

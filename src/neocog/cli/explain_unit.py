@@ -1,0 +1,22 @@
+"""`neocog explain RUN IMAGE --unit LAYER:CHANNEL:ROW,COLUMN`: the page of one number."""
+
+from pathlib import Path
+
+from neocog.cli.out import as_json, line
+from neocog.cli.sheets import new_file
+
+
+def explain_unit(run: Path, image: Path, unit: str, *, out: Path | None, json: bool) -> None:
+    from neocog.app.explaining_unit import explain_unit as explained
+
+    found = explained(run, image, unit, out=new_file(out, run, "unit", ".html"))
+    if json:
+        as_json(found.to_dict())
+        return
+    one = found.unit
+    place = f" at {', '.join(map(str, one.position))}" if one.position else ""
+    line("unit", f"{one.layer}, channel {one.channel}{place}" + (f": {found.chosen}" if found.chosen else ""))
+    line("sum", f"{one.products.numel():,} products and the bias {one.bias:.5g} make {one.sum:.5g}")
+    line("layer", f"gives {one.output:.5g}, {abs(one.output - one.sum):.1e} off")
+    line("then", ", ".join(one.then) or "no batch norm, activation or pooling")
+    line("page", str(found.path))
