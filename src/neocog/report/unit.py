@@ -70,6 +70,7 @@ def render_unit(page: UnitPage) -> str:
         .get_template("unit.html.j2")
         .render(p=page, u=unit, single=single, wide=digits < DIGITS, channels=channels,
                 a=account(unit, sums, full, places), box=box(page), ring=ring(page),
+                hatched=not all(map(all, unit["inside"])),
                 reading=reading(unit), steps=steps(unit), pool=pool(unit))
     )  # fmt: skip
 
