@@ -14,6 +14,7 @@ from neocog import report
 from neocog.app.explaining import scaled_map
 from neocog.app.opened import Opened
 from neocog.app.pictures import png
+from neocog.app.pretrained import open_run
 from neocog.core.errors import UsageError
 from neocog.core.files import write_atomic
 from neocog.data.preprocess import denormalise
@@ -65,12 +66,14 @@ class ExplainedUnit:
         }  # fmt: skip
 
 
-def explain_unit(run: str | Path, image: str | Path, which: str, *, out: str | Path | None = None) -> ExplainedUnit:
+def explain_unit(
+    run: str | Path, image: str | Path, which: str, *, out: str | Path | None = None, weights: str | None = None
+) -> ExplainedUnit:
     """Writes the page of one number, by default beside the run as RUN-unit.html. `which`: LAYER:CHANNEL:ROW,COLUMN;
     without the place the channel's strongest for this picture, without a channel the layer's. The run may be an
     autoencoder's. UsageError for what there is not, DataError where the file is no picture."""
     wanted = Wanted.of(which)
-    opened = Opened.of(run)
+    opened = Opened.of(open_run(run, weights))
     network, card = opened.network, opened.run.card
     layer = layer_of(network, wanted.layer)
     x = opened.one(image)
@@ -92,7 +95,7 @@ def explain_unit(run: str | Path, image: str | Path, which: str, *, out: str | P
     first = reads_picture(found, x)
     path = Path(out) if out is not None else Path(f"{Path(run)}-unit.html")
     page = report.UnitPage(
-        file=str(image), run=str(opened.run.folder), model=card.model,
+        file=str(image), origin=opened.run.origin, model=card.model,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seen=png(denormalise(x, card.preprocessing)[0].cpu().clamp(0, 1), SIDE), size=(x.shape[2], x.shape[3]),
         box=box, unit=plain(found), map=None if own is None else png(scaled_map(own), None),

@@ -45,7 +45,7 @@ def explain(
         if image is None or mistakes is not None or target is not None or layer is not None:
             clash = "needs a picture" if image is None else "and --mistakes, --class, --layer exclude each other"
             raise UsageError(f"--unit {clash}", "give it as `neocog explain RUN IMAGE --unit LAYER:CHANNEL:ROW,COLUMN`")
-        explain_unit(run, image, unit, out=out, json=json)
+        explain_unit(run, image, unit, weights=weights, out=out, json=json)
         return
     if (image is None) == (mistakes is None):
         cause = "there is nothing to explain" if image is None else "a picture and --mistakes exclude each other"

@@ -22,7 +22,7 @@ class UnitPage:
     (top, left, bottom, right) of the pixels that it sees; None where that is not known."""
 
     file: str
-    run: str
+    origin: str  # of the weights, in words
     model: str
     created: str
     seen: bytes  # the picture as the network sees it
