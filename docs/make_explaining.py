@@ -1,6 +1,7 @@
 """Prints docs/explaining.md from what bench/explain.py measured; `scripts/docs` writes it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -9,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "explaining.json"
 
 Results = dict[str, dict[str, Any]]
+LUCK = "a random order"
 NETWORKS = {"mobilenet_v2": "MobileNetV2", "squeezenet1_1": "SqueezeNet 1.1"}
 
 HEAD = """# Where it looked, measured
@@ -70,13 +72,17 @@ def rows(results: Results, start: str) -> list[dict[str, Any]]:
     return [results[key] for key in keys]
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Luck, neocog's, the others'."""
+    return sorted(names, key=lambda name: (name != LUCK, ":" in name, name.lower()))
+
+
 def areas(found: list[dict[str, Any]]) -> list[str]:
     lines = ["| map | deletion | insertion | better than luck |", "|---|---:|---:|---:|"]
-    for name in found[0]:
+    for name in in_order(found[0]):
         gone, come = (mean(row[name][i] for row in found) for i in (0, 1))
-        luck = "a random order"
-        better = sum(row[name][0] < row[luck][0] and row[name][1] > row[luck][1] for row in found)
-        told = "" if name == luck else f"{better} of {len(found)}"
+        better = sum(row[name][0] < row[LUCK][0] and row[name][1] > row[LUCK][1] for row in found)
+        told = "" if name == LUCK else f"{better} of {len(found)}"
         lines.append(f"| {name} | {gone:.3f} | {come:.3f} | {told} |")
     return lines
 
@@ -85,7 +91,7 @@ def pointing(results: Results) -> list[str]:
     kinds = [f"{shown}: {what}" for shown in NETWORKS.values() for what in ("share", "largest")]
     lines = ["| map | " + " | ".join(kinds) + " |", "|---|" + "---:|" * len(kinds)]
     found = {name: rows(results, f"pointing/{name}") for name in NETWORKS}
-    for name in found["mobilenet_v2"][0]:
+    for name in in_order(found["mobilenet_v2"][0]):
         cells = [f"{mean(row[name][i] for row in found[network]):.0%}" for network in NETWORKS for i in (0, 1)]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
