@@ -8,7 +8,8 @@ import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import draw, drawn, pictures
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
-from neocog.explaining.filters import dead_channels, first_convolution, kernels
+from neocog.explaining.filters import convolutions, first_convolution, kernels
+from neocog.explaining.ranges import Ranges, dead_channels
 from untouched import fingerprint
 
 
@@ -168,3 +169,31 @@ def test_the_network_is_left_as_it_was() -> None:
     kernels(network, name).pictures.zero_()
     dead_channels(network, [pictures(2, (3, 64, 64))], name)
     assert fingerprint(network) == before
+
+
+def test_one_pass_serves_all_layers() -> None:
+    network = drawn("mobilenet_v2")
+    batches = [pictures(2, (3, 64, 64), seed) for seed in (1, 2)]
+    names = convolutions(network)[:12]
+    first = network.get_submodule(names[3])
+    with torch.no_grad():
+        first.weight[[2, 5]] = 0
+    passed = 0
+
+    def count(*_: object) -> None:
+        nonlocal passed
+        passed += 1
+
+    hook = network.register_forward_hook(count)
+    before = fingerprint(network)
+    with torch.no_grad(), Ranges(network, names) as ranges:
+        for x in batches:
+            network(x)
+    assert fingerprint(network) == before
+    assert passed == len(batches)
+    hook.remove()
+    found = {name: ranges.dead(name).nonzero().flatten().tolist() for name in names}
+    assert found == {name: dead_channels(network, batches, name).nonzero().flatten().tolist() for name in names}
+    assert found[names[3]] == [2, 5]
+    assert not found[names[0]]
+    assert not ranges._followed  # what no activation has taken is not kept alive

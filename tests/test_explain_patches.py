@@ -11,7 +11,7 @@ import neocog
 from neocog.core.errors import UsageError
 from neocog.explaining import attribution as a
 from neocog.explaining import checks
-from neocog.explaining.patches import read, strongest
+from neocog.explaining.patches import read, strongest, strongest_of
 from neocog.explaining.rectified import Rectified
 from test_explain_attribution import he, picture, small, state
 
@@ -42,6 +42,14 @@ def test_the_strongest_are_those_of_a_sort() -> None:
         strongest(network, [], "4")
     with pytest.raises(UsageError, match="no grid"):
         strongest(network, batches, "7")
+
+
+def test_one_pass_serves_several_layers() -> None:
+    network, x = he(small()), pictures(7)
+    batches = [(torch.arange(4), x[:4]), (torch.arange(4, 7), x[4:])]
+    found = strongest_of(network, iter(batches), ["1", "4"], most=3)
+    assert found == {layer: strongest(network, batches, layer, most=3) for layer in ("1", "4")}
+    assert found["1"] != found["4"]
 
 
 @pytest.mark.parametrize("name", ["mnist_convnet", "squeezenet1_1", "resnet18"])

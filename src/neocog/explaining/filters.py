@@ -1,17 +1,14 @@
-"""Kernels as pictures, and the channels that say nothing."""
+"""Kernels as pictures."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explaining.maps import as_maps, before_and_after
 from neocog.explaining.taps import resolve
 
 SILENT = 1e-3  # of the largest norm. Weight decay drives a filter that nothing holds on to far below
-STILL = 1e-6  # of the largest value a layer gives: rounding, and tails such as GELU's
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
@@ -34,7 +31,7 @@ def kernels(network: nn.Module, layer: str) -> Filters:
     name = resolve(network, layer)
     module = network.get_submodule(name)
     if not isinstance(module, Convolution):
-        some = ", ".join(_convolutions(network)[:3])
+        some = ", ".join(convolutions(network)[:3])
         hint = f"the first convolutions are {some}" if some else "this network has none"
         raise UsageError(f"the layer {name} is a {type(module).__name__}, no convolution", hint)
     weight = _outputs_first(module)
@@ -60,32 +57,12 @@ def _outputs_first(module: Convolution) -> Tensor:
 
 def first_convolution(network: nn.Module) -> str:
     """The name of the first convolution in the order of the modules; UsageError where there is none."""
-    names = _convolutions(network)
+    names = convolutions(network)
     if not names:
         raise UsageError("this network has no convolution", "take one of the convolutional networks")
     return names[0]
 
 
-def _convolutions(network: nn.Module) -> list[str]:
+def convolutions(network: nn.Module) -> list[str]:
+    """Their names, in the order of the modules."""
     return [name for name, module in network.named_modules() if isinstance(module, Convolution)]
-
-
-def dead_channels(network: nn.Module, batches: Iterable[Tensor], layer: str) -> Tensor:
-    """(C_out,) bool: the channels that never change, over all pictures and positions of `batches` of (B, C, H, W)
-    normalised. What stays at one value tells nothing; behind a ReLU that is what is never above 0.
-
-    Of a convolution the activation that follows it is looked at (maps.py), as a filter whose answers lie far below 0
-    is dead only there; where none follows, and of any other layer or stage, what it gives itself. UsageError for an
-    unknown layer, and for a single value per channel, which cannot change."""
-    name = resolve(network, layer)
-    bent = isinstance(network.get_submodule(name), Convolution)
-    least, most, values = torch.empty(0), torch.empty(0), 0
-    for x in batches:
-        bend = before_and_after(network, x, name)
-        out = as_maps(bend.after if bent and bend.after is not None else bend.output, name).transpose(0, 1).flatten(1)
-        low, high = out.amin(1), out.amax(1)
-        least, most = (torch.minimum(least, low), torch.maximum(most, high)) if values else (low, high)
-        values += out.shape[1]
-    if values < 2:
-        raise UsageError(f"the layer {name} gave {values} values per channel", "take more or larger pictures")
-    return most - least <= STILL * torch.maximum(most.abs(), least.abs()).max()

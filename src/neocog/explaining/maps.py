@@ -5,25 +5,16 @@ into torch, so that a module, a function, a method and one that works in place a
 """
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from neocog.core.errors import UsageError
-from neocog.explaining.following import ACTIVATIONS
+from neocog.explaining.bending import Bending
 from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
-
-# What may stand between a layer and its activation and still leaves every channel by itself: norms, pools, dropout
-# and a scale. A sum with another path is not among them: what bends it bends more than this layer.
-BETWEEN = {
-    "adaptive_avg_pool2d", "adaptive_max_pool2d", "alpha_dropout", "avg_pool2d", "batch_norm", "clone", "contiguous",
-    "div", "dropout", "dropout2d", "feature_dropout", "group_norm", "instance_norm", "layer_norm",
-    "local_response_norm", "max_pool2d", "mul", "permute", "truediv",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +85,7 @@ def before_and_after(network: nn.Module, x: Tensor, layer: str) -> Bend:
     in several operations (x * sigmoid(x)) it is its first one that is known by name. UsageError for an unknown layer,
     one that is not reached or gives no single tensor."""
     name = resolve(network, layer)
-    following = _Following(name)
+    following = _Bent(name)
     with untouched(network), torch.no_grad():
         hook = network.get_submodule(name).register_forward_hook(following.start)
         try:
@@ -107,39 +98,25 @@ def before_and_after(network: nn.Module, x: Tensor, layer: str) -> Bend:
     return following.bend
 
 
-class _Following(TorchFunctionMode):
-    """Follows what a layer gave from call to call, until the first activation takes it."""
+class _Bent(Bending):
+    """Of one layer."""
 
     def __init__(self, layer: str) -> None:
         super().__init__()
         self.layer = layer
         self.bend: Bend | None = None
-        self._followed: list[Tensor] = []  # kept alive, so that no other tensor gets the identity of one
 
     def start(self, module: nn.Module, args: Any, out: Any) -> None:
         if not isinstance(out, Tensor):
             raise UsageError(f"the layer {self.layer} gives no single tensor", "name one of its parts")
         output = out.clone()
-        self.bend, self._followed = Bend(self.layer, output, output, None, None), [out]
+        self.bend = Bend(self.layer, output, output, None, None)
+        self.begin(self.layer, out)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        tensors = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
-        taken = next((x for x in tensors if any(x is known for known in self._followed)), None)
-        if taken is None:
-            return func(*args, **kwargs)
-        name = getattr(func, "__name__", "").strip("_")
-        if name in ACTIVATIONS and self.bend is not None:
-            before = taken.clone()  # the call may change it in place
-            out = func(*args, **kwargs)
-            self.bend = Bend(self.layer, self.bend.output, before, out.clone(), name)
-            self._followed = []
-            return out
-        out = func(*args, **kwargs)
-        if name in BETWEEN and isinstance(out, Tensor) and not (name in ("mul", "div", "truediv") and len(tensors) > 1):
-            self._followed.append(out)
-        elif out is taken:  # changed in place by something that mixes: a sum with a shortcut
-            self._followed = [known for known in self._followed if known is not out]
-        return out
+    def bends(self, names: set[str], taken: Tensor, activation: str) -> None:
+        assert self.bend is not None
+        self.bend = replace(self.bend, before=taken.clone(), activation=activation)
+
+    def bent(self, names: set[str], made: Tensor) -> None:
+        assert self.bend is not None
+        self.bend = replace(self.bend, after=made.clone())

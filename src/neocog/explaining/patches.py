@@ -37,34 +37,58 @@ def strongest(
     """Of each channel the patches of the `most` pictures that excite it most, the strongest first, one of a picture.
     `pictures`: batches of numbers (B,) and normalised floats (B, C, H, W), read once. UsageError where the layer has no
     maps."""
-    name = resolve(network, layer)
-    best: Tensor | None = None  # (C, most) values, and what belongs to them
-    where = numbers = torch.empty(0, dtype=torch.long)
+    return strongest_of(network, pictures, [layer], most=most)[layer]
+
+
+def strongest_of(
+    network: nn.Module, pictures: Iterable[tuple[Tensor, Tensor]], layers: Iterable[str], *, most: int = 9
+) -> dict[str, list[list[Patch]]]:  # fmt: skip
+    """`strongest` of several layers, in one pass over the pictures."""
+    names = {layer: resolve(network, layer) for layer in layers}
+    best = {name: Best(most) for name in names.values()}
     shape: tuple[int, ...] = ()
-    with untouched(network), torch.no_grad(), Tapped(network, [name]) as taps:
+    with untouched(network), torch.no_grad(), Tapped(network, best) as taps:
         for which, x in pictures:
             network(x)
-            maps = grid_of(taps[name], name)
+            shape = tuple(x.shape[1:])
+            for name, kept in best.items():
+                kept.add(which, grid_of(taps[name], name))
             taps.calls.clear()
-            shape, width = tuple(x.shape[1:]), maps.shape[3]
-            values, places = maps.flatten(2).max(2)  # (B, C)
-            names = which.to(maps.device)[None].expand(maps.shape[1], -1)
-            if best is None:
-                best, where, numbers = values.T, places.T, names
-            else:
-                best, where = torch.cat([best, values.T], 1), torch.cat([where, places.T], 1)
-                numbers = torch.cat([numbers, names], 1)
-            best, order = best.sort(stable=True, dim=1, descending=True)
-            best = best[:, :most]
-            where, numbers = where.gather(1, order)[:, :most], numbers.gather(1, order)[:, :most]
-    if best is None:
+    if not shape:
         raise UsageError("there are no pictures to look at", "give at least one")
-    field = field_of(network, shape, name)
-    rows = zip(best.tolist(), where.tolist(), numbers.tolist(), strict=True)
-    return [
-        [Patch(n, v, divmod(p, width), box_of(field, divmod(p, width), shape)) for v, p, n in zip(*row, strict=True)]
-        for row in rows
-    ]
+    return {layer: best[name].patches(field_of(network, shape, name), shape) for layer, name in names.items()}
+
+
+class Best:
+    """Of each channel of one layer the strongest units, one of a picture."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.width = most, 1
+        self.values: Tensor | None = None  # (C, most), and what belongs to them
+        self.places = self.numbers = torch.empty(0, dtype=torch.long)
+
+    def add(self, which: Tensor, maps: Tensor) -> None:
+        """Numbers (B,) of pictures, and their (B, C, h, w)."""
+        self.width = maps.shape[3]
+        values, places = (found.T for found in maps.flatten(2).max(2))  # (C, B)
+        numbers = which.to(maps.device)[None].expand(maps.shape[1], -1)
+        if self.values is not None:
+            values, places = torch.cat([self.values, values], 1), torch.cat([self.places, places], 1)
+            numbers = torch.cat([self.numbers, numbers], 1)
+        values, order = values.sort(stable=True, dim=1, descending=True)
+        self.values = values[:, : self.most]
+        self.places, self.numbers = (kept.gather(1, order)[:, : self.most] for kept in (places, numbers))
+
+    def patches(self, field: ReceptiveField | None, shape: tuple[int, ...]) -> list[list[Patch]]:
+        assert self.values is not None
+        rows = zip(self.values.tolist(), self.places.tolist(), self.numbers.tolist(), strict=True)
+        return [
+            [
+                Patch(n, v, divmod(p, self.width), box_of(field, divmod(p, self.width), shape))
+                for v, p, n in zip(*row, strict=True)
+            ]
+            for row in rows
+        ]
 
 
 def field_of(network: nn.Module, shape: tuple[int, ...], name: str) -> ReceptiveField | None:
