@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neocog import report
 from neocog.app.building import evaluation_loader
+from neocog.app.explaining_making import Maker
 from neocog.app.opened import Opened
-from neocog.app.pictures import png
+from neocog.app.pictures import png, thumbnail
 from neocog.app.preparing import open_data
 from neocog.core.contracts import Network
 from neocog.core.events import Events
@@ -47,34 +49,47 @@ class Training:
     pictures: dict[int, Tensor]
     vectors: Tensor
     patches: list[list[Patch]]
+    made: dict[int, bytes] = field(default_factory=dict)  # pictures that excite a channel of `layer`, by its number
 
     @classmethod
     def of(cls, opened: Opened, layer: str) -> "Training":
         """At most LOOKED, evenly chosen."""
         network, card = opened.network, opened.run.card
         data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
-        rows = data.rows("train")
-        chosen = rows[np.linspace(0, len(rows) - 1, min(LOOKED, len(rows))).astype(np.int64)]
-        loader = evaluation_loader(data, chosen, card.preprocessing, opened.machine, opened.run.config.threads)
         pictures: dict[int, Tensor] = {}
-
-        def seen() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in loader.epoch(0):
-                pictures.update(zip(batch.indices.tolist(), batch.images, strict=True))
-                yield batch.indices, batch.images
-
+        seen = passing(opened, data, chosen(data.rows("train")), pictures)
         patches: list[list[Patch]] = []
         with embeddings(network) as vectors:
             if layer:
-                patches = strongest(network, seen(), layer, most=PATCHES)
+                patches = strongest(network, seen, layer, most=PATCHES)
             else:
                 with untouched(network), torch.no_grad():
-                    for _, images in seen():
+                    for _, images in seen:
                         network(images)
         return cls(data, layer, pictures, torch.cat(vectors), patches)
 
 
-def behind(opened: Opened, training: Training, x: Tensor, target: int) -> Behind:
+def chosen(rows: NDArray[np.int64], most: int = LOOKED) -> NDArray[np.int64]:
+    """At most so many, evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64)]
+
+
+def passing(
+    opened: Opened, data: Dataset, rows: NDArray[np.int64], kept: dict[int, Tensor], events: Events | None = None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows (B,), pictures (B, C, S, S) normalised), batch by batch; each picture is also put into `kept`."""
+    events = events or Events()
+    loader = evaluation_loader(
+        data, rows, opened.run.card.preprocessing, opened.machine, opened.run.config.threads
+    )  # fmt: skip
+    for batch in loader.epoch(0):
+        kept.update(zip(batch.indices.tolist(), batch.images, strict=True))
+        yield batch.indices, batch.images
+        events.emit("progress", what="looking at pictures", done=len(kept), total=len(rows))
+
+
+def behind(opened: Opened, training: Training, x: Tensor, target: int, made: int = 0) -> Behind:
+    """`made`: of how many channels a picture is made."""
     network, data = opened.network, training.data
     with untouched(network), torch.no_grad(), embeddings(network) as own:
         network(x)
@@ -89,11 +104,15 @@ def behind(opened: Opened, training: Training, x: Tensor, target: int) -> Behind
         picture = report.Picture(png(shown, SIDE), data.files[row])
         return report.Neighbour(picture, label, float(near[place]), label == opened.run.classes[target])
 
-    views = tuple(
-        channel_view(opened, training, number, share)
-        for number, share in (speakers(network, x, target, training.layer) if training.layer else ())
-    )
-    return Behind(views, tuple(map(neighbour, order)), (len(rows), len(data.rows("train"))))
+    views: list[report.ChannelView] = []
+    for number, share in speakers(network, x, target, training.layer) if training.layer else ():
+        view = channel_view(opened, training.layer, number, share, training.patches[number], training.pictures)
+        if len(views) < made:
+            if number not in training.made:
+                training.made[number] = Maker(opened).channel(training.layer, number)
+            view = replace(view, made=training.made[number])
+        views.append(view)
+    return Behind(tuple(views), tuple(map(neighbour, order)), (len(rows), len(data.rows("train"))))
 
 
 def speakers(network: Network, x: Tensor, target: int, layer: str) -> list[tuple[int, float]]:
@@ -109,17 +128,20 @@ def speakers(network: Network, x: Tensor, target: int, layer: str) -> list[tuple
     return [(int(i), float(parts[i] / whole)) for i in order if parts[i] > 0]
 
 
-def channel_view(opened: Opened, training: Training, number: int, share: float) -> report.ChannelView:
+def channel_view(
+    opened: Opened, layer: str, number: int, share: float, patches: list[Patch], pictures: dict[int, Tensor]
+) -> report.ChannelView:
     pre = opened.run.card.preprocessing
     cuts = []
-    for patch in training.patches[number]:
-        x = training.pictures[patch.picture][None]
+    for patch in patches:
+        x = pictures[patch.picture][None]
         top, left, bottom, right = patch.box
-        back = read(opened.network, x, training.layer, number, patch.position, "guided")
+        back = read(opened.network, x, layer, number, patch.position, "guided")
         back = back[:, top:bottom, left:right].cpu()
         whole = denormalise(x, pre)[0].cpu().clamp(0, 1)[:, top:bottom, left:right]
-        strength = back.abs().max().clamp_min(1e-12)
-        cuts.append((png(whole, SIDE), png((0.5 + 0.5 * back / strength).clamp(0, 1), SIDE)))
+        # Of a large picture a few pixels are far above the others, and these would be grey beside them.
+        strength = torch.quantile(back.abs().flatten(), 0.995).clamp_min(back.abs().max() / 10).clamp_min(1e-12)
+        cuts.append((thumbnail(whole, SIDE), thumbnail((0.5 + 0.5 * back / strength).clamp(0, 1), SIDE)))
     return report.ChannelView(number, share, tuple(cuts))
 
 

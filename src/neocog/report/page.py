@@ -32,6 +32,7 @@ from neocog.report.scatter import colours_of, scatter
 HEAT_ALL = 20  # classes up to which the confusion matrix is shown whole
 HEAT_PART = 12  # classes shown of a larger one
 LONG = 24  # rows of a table before the rest folds away
+PNG = b"\x89PNG"  # how such a file begins
 SMALL = 64  # pixels: narrower pictures are shown as their pixels, unsmoothed
 
 
@@ -178,9 +179,11 @@ def _environment() -> Environment:
         "path": path,
         "data_uri": data_uri,
         "png_uri": png_uri,
+        "image_uri": image_uri,
         "sum_counts": lambda classes: [sum(column) for column in zip(*(c.counts for c in classes), strict=True)],
     }
     environment.tests["small"] = lambda picture: picture.width <= SMALL
+    environment.tests["png"] = lambda picture: picture.startswith(PNG)
     return environment
 
 
@@ -234,3 +237,8 @@ def data_uri(picture: Picture) -> str:
 
 def png_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def image_uri(picture: bytes) -> str:
+    """Of a PNG or a JPEG."""
+    return png_uri(picture) if picture.startswith(PNG) else png_uri(picture).replace("png", "jpeg", 1)
