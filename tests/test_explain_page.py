@@ -65,7 +65,7 @@ def test_another_class_can_be_explained(neocog: Command, made: Path, tmp_path: P
     one_line_error(neocog(*words, "--class", "zebra"), 2, "no class 'zebra'", "blue")
     one_line_error(neocog(*words, "--layer", "conv9"), 2, "no layer 'conv9'")
     one_line_error(neocog("explain", made / "coder", picture), 2, "autoencoder")
-    one_line_error(neocog("explain", made / "run"), 2, "--mistakes")
+    one_line_error(neocog(*words, "--map", "tsne"), 2, "--map belongs to the page of the network")
     one_line_error(neocog("explain", made / "run", tmp_path / "none.png"), 3, "none.png")
     (tmp_path / "text.png").write_text("no picture")
     one_line_error(neocog("explain", made / "run", tmp_path / "text.png"), 3, "text.png")
@@ -79,6 +79,17 @@ def test_from_python(made: Path, tmp_path: Path) -> None:
     assert found.path.read_text("utf-8").startswith("<!doctype html>")
     assert len(found.page.answers) == 3
     assert sum(answer.said for answer in found.page.answers) == pytest.approx(1, abs=1e-5)
+
+
+def test_pictures_are_made_where_they_are_asked_for(made: Path, tmp_path: Path) -> None:
+    picture = made / "data" / "red" / "09.png"
+    plain = package.explain(made / "run", picture, out=tmp_path / "plain.html").page
+    asked = package.explain(made / "run", picture, made=2, out=tmp_path / "asked.html").page
+    assert [bool(channel.made) for channel in plain.channels] == [False] * 4
+    assert [bool(channel.made) for channel in asked.channels] == [True, True, False, False]
+    assert asked.channels[0].made != asked.channels[1].made
+    assert "made to excite channel" not in (tmp_path / "plain.html").read_text("utf-8")
+    assert (tmp_path / "asked.html").read_text("utf-8").count("made to excite channel") == 2
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from neocog import report
 from neocog.app.explaining_looks import looks_of, paint
+from neocog.app.explaining_map import Method
+from neocog.app.explaining_network import ExplainedNetwork, explain_network
 from neocog.app.explaining_training import Behind, Training, behind
 from neocog.app.opened import Opened
 from neocog.app.pictures import png
@@ -48,12 +51,12 @@ class Explained:
 class Explainer:
     """A run that answers for its pictures. What belongs to the run is found once: open it once for several."""
 
-    def __init__(self, run: Run, *, layer: str | None = None, training: bool = True) -> None:
-        """`training`: look at training pictures too, where there are some. UsageError where the run is no
-        classifier's."""
+    def __init__(self, run: Run, *, layer: str | None = None, training: bool = True, made: int = 0) -> None:
+        """`training`: look at training pictures too, where there are some. `made`: for how many of the channels that
+        spoke most a picture is made. UsageError where the run is no classifier's."""
         run.must_be("classification", "classifies nothing")
         self.opened = Opened.of(run)
-        self.layer, self.training = layer, training and not isinstance(run, Pretrained)
+        self.layer, self.training, self.made = layer, training and not isinstance(run, Pretrained), made
         self._seen: dict[str, Training] = {}  # by the layer whose patches are wanted
 
     @cached_property
@@ -91,7 +94,7 @@ class Explainer:
             return Behind()
         if layer not in self._seen:
             self._seen[layer] = Training.of(self.opened, layer)
-        return behind(self.opened, self._seen[layer], x, target)
+        return behind(self.opened, self._seen[layer], x, target, self.made)
 
     def page(self, file: str | Path, *, target: str | None = None, truth: str | None = None) -> report.ExplainPage:
         """`target`: the class that is explained (default: the answer). `truth`: the picture's own class, which is known
@@ -195,15 +198,38 @@ def scaled_map(values: Tensor) -> Tensor:
     return paint((values - low) / (high - low).clamp_min(1e-12))
 
 
+@overload
 def explain(
     run: str | Path, image: str | Path, *, out: str | Path | None = None, target: str | None = None,
-    layer: str | None = None, training: bool = True, weights: str | None = None,
+    layer: str | None = None, training: bool = True, made: int | None = None, weights: str | None = None,
     classes: str | Path | Sequence[str] | None = None,
-) -> Explained:  # fmt: skip
-    """Writes the page of one picture, by default beside the run as RUN-explained.html. With `weights`, as
+) -> Explained: ...  # fmt: skip
+
+
+@overload
+def explain(
+    run: str | Path, *, out: str | Path | None = None, training: bool = True, made: int | None = None,
+    method: Method = "pca", weights: str | None = None, classes: str | Path | Sequence[str] | None = None,
+) -> ExplainedNetwork: ...  # fmt: skip
+
+
+def explain(
+    run: str | Path, image: str | Path | None = None, *, out: str | Path | None = None, target: str | None = None,
+    layer: str | None = None, training: bool = True, made: int | None = None, method: Method | None = None,
+    weights: str | None = None, classes: str | Path | Sequence[str] | None = None,
+) -> Explained | ExplainedNetwork:  # fmt: skip
+    """Writes the page of one picture, by default beside the run as RUN-explained.html; without a picture that of the
+    network, RUN-network.html. `made`: of how many channels (of each stage) a picture is made. With `weights`, as
     `create_model` takes them, `run` is the name of a network and `classes` are the names of its classes or a file of
     them."""
-    explainer = Explainer(open_run(run, weights, classes), layer=layer, training=training)
+    opened = open_run(run, weights, classes)
+    if image is None:
+        if target is not None or layer is not None:
+            raise UsageError("a class and a layer belong to one picture", "give the picture, or leave them out")
+        return explain_network(opened, out=out, training=training, made=made, method=method or "pca")
+    if method is not None:
+        raise UsageError("the map belongs to the page of the network", "leave out the picture, or the map")
+    explainer = Explainer(opened, layer=layer, training=training, made=made or 0)
     page = explainer.page(image, target=target)
     path = Path(out) if out is not None else Path(f"{Path(run)}-explained.html")
     write_atomic(path, report.render_explain(page))

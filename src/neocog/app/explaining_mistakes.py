@@ -17,13 +17,14 @@ class Mistakes:
 
 
 def explain_mistakes(
-    run: str | Path, most: int, *, out: str | Path | None = None, layer: str | None = None, training: bool = True
-) -> Mistakes:
+    run: str | Path, most: int, *, out: str | Path | None = None, layer: str | None = None, training: bool = True,
+    made: int = 0,
+) -> Mistakes:  # fmt: skip
     """Writes index.html and a page each into `out`, a new folder (default: RUN-mistakes)."""
     folder = Path(out) if out is not None else Path(f"{Path(run)}-mistakes")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already, and is not overwritten unasked", "give another --out")
-    explainer = Explainer(Run.open(run), layer=layer, training=training)
+    explainer = Explainer(Run.open(run), layer=layer, training=training, made=made)
     files = explainer.mistakes(most)
     folder.mkdir(parents=True, exist_ok=True)
     pages = []

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,13 +68,14 @@ class ExplainedUnit:
 
 
 def explain_unit(
-    run: str | Path, image: str | Path, which: str, *, out: str | Path | None = None, weights: str | None = None
-) -> ExplainedUnit:
+    run: str | Path, image: str | Path, which: str, *, out: str | Path | None = None, weights: str | None = None,
+    classes: str | Path | Sequence[str] | None = None,
+) -> ExplainedUnit:  # fmt: skip
     """Writes the page of one number, by default beside the run as RUN-unit.html. `which`: LAYER:CHANNEL:ROW,COLUMN;
     without the place the channel's strongest for this picture, without a channel the layer's. The run may be an
     autoencoder's. UsageError for what there is not, DataError where the file is no picture."""
     wanted = Wanted.of(which)
-    opened = Opened.of(open_run(run, weights))
+    opened = Opened.of(open_run(run, weights, classes))
     network, card = opened.network, opened.run.card
     layer = layer_of(network, wanted.layer)
     x = opened.one(image)

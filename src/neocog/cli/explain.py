@@ -1,15 +1,24 @@
-"""`neocog explain RUN IMAGE`: one page from pixels to decision."""
+"""`neocog explain RUN`: what a network has learned; `neocog explain RUN IMAGE`: one page from pixels to decision."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from neocog.cli.explain_network import network
+from neocog.cli.explain_pages import mistaken, picture
 from neocog.cli.explain_unit import explain_unit
-from neocog.cli.out import JSON, as_json, line
-from neocog.cli.sheets import new_file
+from neocog.cli.out import JSON
 from neocog.cli.weights import CLASSES, WEIGHTS
 from neocog.core.errors import UsageError
+
+# Which options a page takes besides --weights, --out and --json.
+TAKES = {
+    "a picture": {"--class", "--layer", "--classes", "--no-training", "--made"},
+    "--unit": {"--classes"},
+    "--mistakes": {"--layer", "--no-training", "--made"},
+    "the page of the network": {"--classes", "--no-training", "--made", "--map"},
+}
 
 
 def add(app: typer.Typer, text: str) -> None:
@@ -18,7 +27,7 @@ def add(app: typer.Typer, text: str) -> None:
 
 def explain(
     run: Annotated[Path, typer.Argument(help="A run folder of a classifier; with --weights a network's name.")],
-    image: Annotated[Path | None, typer.Argument(help="A picture.")] = None,
+    image: Annotated[Path | None, typer.Argument(help="A picture; without one, the page is about the network.")] = None,
     mistakes: Annotated[
         int | None, typer.Option(min=1, max=100, help="A page for each of so many of the surest wrong test answers.")
     ] = None,
@@ -35,47 +44,53 @@ def explain(
         ),
     ] = None,
     training: Annotated[bool, typer.Option(help="Look at training pictures too.")] = True,
+    made: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=32, help="Pictures to make that excite channels: of so many of each stage (default: up to 3), "
+                                "or of the picture's (default: none).",
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--map", metavar="pca|tsne", help="How the map of the test pictures is drawn (default: pca)."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The page, or with --mistakes a new folder for the pages.")] = None,
     json: JSON = False,
-) -> None:
-    from neocog.app.explaining import explain as explained
-    from neocog.app.explaining_mistakes import explain_mistakes
+) -> None:  # fmt: skip
+    given = {"--class": target, "--layer": layer, "--classes": classes, "--made": made, "--map": method,
+             "--no-training": None if training else True}  # fmt: skip
+    what = page_of(image, unit, mistakes, weights)
+    if wrong := [option for option, value in given.items() if value is not None and option not in TAKES[what]]:
+        where = next(page for page in TAKES if wrong[0] in TAKES[page])
+        raise UsageError(f"{wrong[0]} does not go with {what}", f"leave it out; it goes with {where}")
+    match what:
+        case "--unit":
+            assert unit is not None
+            assert image is not None
+            explain_unit(run, image, unit, weights=weights, classes=classes, out=out, json=json)
+        case "--mistakes":
+            assert mistakes is not None
+            mistaken(run, mistakes, out=out, layer=layer, training=training, made=made or 0, json=json)
+        case "a picture":
+            assert image is not None
+            picture(run, image, out, json, target=target, layer=layer, training=training, made=made, weights=weights,
+                    classes=classes)  # fmt: skip
+        case _:
+            network(run, out, json, training=training, made=made, method=method, weights=weights, classes=classes)
 
+
+def page_of(image: Path | None, unit: str | None, mistakes: int | None, weights: str | None) -> str:
+    """A key of TAKES. UsageError where two pages are asked for."""
     if unit is not None:
-        if image is None or mistakes is not None or target is not None or layer is not None:
-            clash = "needs a picture" if image is None else "and --mistakes, --class, --layer exclude each other"
+        if image is None or mistakes is not None:
+            clash = "needs a picture" if image is None else "and --mistakes exclude each other"
             raise UsageError(f"--unit {clash}", "give it as `neocog explain RUN IMAGE --unit LAYER:CHANNEL:ROW,COLUMN`")
-        explain_unit(run, image, unit, weights=weights, out=out, json=json)
-        return
-    if (image is None) == (mistakes is None):
-        cause = "there is nothing to explain" if image is None else "a picture and --mistakes exclude each other"
-        raise UsageError(cause, "give a picture, or --mistakes 10")
-    if mistakes is not None:
-        if weights is not None or classes is not None:
-            raise UsageError("a network with weights from elsewhere has made no mistakes here", "give a picture")
-        found = explain_mistakes(run, mistakes, out=out, layer=layer, training=training)
-        if json:
-            as_json({"pages": [{"file": one.page.file, "answer": one.page.answers[0].name, "truth": one.page.truth,
-                                "page": one.path} for one in found.pages], "index": found.index})  # fmt: skip
-            return
-        line("mistakes", f"the {len(found.pages)} surest wrong answers" if found.pages else "no answer is wrong")
-        line("pages", str(found.index))
-        return
-    assert image is not None
-    out = new_file(out, run, "explained", ".html")
-    one = explained(
-        run, image, out=out, target=target, layer=layer, training=training, weights=weights, classes=classes
-    )
-    page = one.page
-    best = page.answers[0]
-    if json:
-        looks = {look.name: {"deletion": look.deletion, "insertion": look.insertion} for look in page.looks}
-        as_json({"file": image, "answer": best.name, "probability": best.said, "calibrated": best.calibrated,
-                 "temperature": page.temperature, "class": page.target, "layer": page.layer, "looks": looks,
-                 "smallest_epsilon": page.flip.epsilon, "page": one.path})  # fmt: skip
-        return
-    line("answer", f"{best.name}, {best.calibrated:.1%}" + (" calibrated" if page.temperature is not None else ""))
-    change = "no small change" if page.flip.epsilon is None else f"a change of {255 * page.flip.epsilon:.1f} of 255"
-    becomes = "" if page.flip.epsilon is None else f" makes it {page.flip.answer}"
-    line("changes", f"{change}{becomes or ' makes it another'}")
-    line("page", str(one.path))
+        return "--unit"
+    if mistakes is None:
+        return "the page of the network" if image is None else "a picture"
+    if image is not None:
+        raise UsageError("a picture and --mistakes exclude each other", "give a picture, or --mistakes 10")
+    if weights is not None:
+        raise UsageError("a network with weights from elsewhere has made no mistakes here", "give a picture")
+    return "--mistakes"

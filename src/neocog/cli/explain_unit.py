@@ -6,10 +6,12 @@ from neocog.cli.out import as_json, line
 from neocog.cli.sheets import new_file
 
 
-def explain_unit(run: Path, image: Path, unit: str, *, weights: str | None, out: Path | None, json: bool) -> None:
+def explain_unit(
+    run: Path, image: Path, unit: str, *, weights: str | None, classes: Path | None, out: Path | None, json: bool
+) -> None:
     from neocog.app.explaining_unit import explain_unit as explained
 
-    found = explained(run, image, unit, out=new_file(out, run, "unit", ".html"), weights=weights)
+    found = explained(run, image, unit, out=new_file(out, run, "unit", ".html"), weights=weights, classes=classes)
     if json:
         as_json(found.to_dict())
         return

@@ -1,0 +1,88 @@
+"""The test pictures on a plane: near each other is what the classifier can hardly tell apart."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from neocog import report
+from neocog.app.explaining_training import chosen, embeddings, passing
+from neocog.app.opened import Opened
+from neocog.app.pictures import thumbnail
+from neocog.core.errors import DataError
+from neocog.core.events import Events
+from neocog.data.dataset import Dataset
+from neocog.data.preprocess import denormalise
+from neocog.explaining.taps import untouched
+
+Method = Literal["pca", "tsne"]
+MAPPED = 600  # pictures
+THUMBNAILS, CELLS, SIDE = 300, 20, 48  # at most; cells along a side, each of which has room for one; pixels
+EDGE = 0.01  # of the pictures each way lie on the map's edge, so that a few far ones do not squeeze the others
+FEW = 3
+
+
+def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> report.PictureMap | None:
+    """None where fewer than FEW pictures were kept from training. DataError where they are not those of the run."""
+    run, network = opened.run, opened.network
+    split = "test" if len(data.rows("test")) else "val"
+    rows = chosen(data.rows(split), MAPPED)
+    if len(rows) < FEW:
+        return None
+    pictures: dict[int, torch.Tensor] = {}
+    with untouched(network), torch.no_grad(), embeddings(network) as vectors:
+        for _, images in passing(opened, data, rows, pictures, events):
+            network(images)
+    points, axes = plane(torch.cat(vectors).numpy(), method)
+    known = run.predictions(split)
+    answers = {file: known.classes[best] for file, best in zip(known.files, known.predicted, strict=True)}
+    seen = list(pictures)
+    files = [data.files[row] for row in seen]
+    if strangers := [file for file in files if file not in answers]:
+        raise DataError(f"{strangers[0]} is no {split} picture of this run", "the data have changed since then")
+    labels = [data.classes[data.labels[row]] for row in seen]
+    wrong = np.array([answers[file] != label for file, label in zip(files, labels, strict=True)])
+    places, first = laid_out(points, wrong)
+    spots = []
+    for i, (file, label) in enumerate(zip(files, labels, strict=True)):
+        small = None
+        if first[i]:
+            small = thumbnail(denormalise(pictures[seen[i]][None], run.card.preprocessing)[0].cpu().clamp(0, 1), SIDE)
+        spots.append(report.Spot(float(places[i, 0]), float(places[i, 1]), file, label, answers[file], small))
+    return report.PictureMap(method, axes, tuple(spots), split, len(data.rows(split)), CELLS)
+
+
+def plane(vectors: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float64], str]:
+    """(N, D), N at least FEW -> (N, 2), and what its axes mean."""
+    vectors = np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1])))).astype(np.float64)
+    if method == "tsne":
+        from sklearn.manifold import TSNE
+
+        tsne = TSNE(random_state=0, init="pca", perplexity=min(30, (len(vectors) - 1) / 3))
+        axes = "The axes of t-SNE mean nothing, nor do far distances; who is near whom does."
+        return tsne.fit_transform(vectors).astype(np.float64), axes
+    from sklearn.decomposition import PCA
+
+    if not np.ptp(vectors, axis=0).any():
+        return np.zeros((len(vectors), 2)), "All are the same to it."
+    pca = PCA(2, svd_solver="full")
+    points = pca.fit_transform(vectors)
+    first, second = pca.explained_variance_ratio_
+    axes = f"Right: the first principal component ({first:.0%} of the variance). Up: the second ({second:.0%})."
+    return points, axes
+
+
+def laid_out(points: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(N, 2) -> places from the left and the top, each 0..1, and which have a thumbnail. Of several in one cell the
+    first has it, wrong answers before right ones, else by chance; a thumbnail stands in the middle of its cell."""
+    low, high = np.quantile(points, [EDGE, 1 - EDGE], axis=0)
+    places = ((points - low) / np.where(high > low, high - low, 1)).clip(0, 1)
+    places[:, 1] = 1 - places[:, 1]
+    cells = np.minimum((places * CELLS).astype(int), CELLS - 1)
+    order = np.random.default_rng(0).permutation(len(points))
+    order = order[np.argsort(~wrong[order], kind="stable")]
+    _, earliest = np.unique(cells[order] @ (CELLS, 1), return_index=True)
+    first = np.zeros(len(points), bool)
+    first[order[np.sort(earliest)[:THUMBNAILS]]] = True
+    return np.where(first[:, None], (cells + 0.5) / CELLS, places), first
