@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.spec import figures_for
-from neocog.explaining import adversarial, arithmetic, attribution, checks, filters, maps, patches, taps, visualise
+from neocog.explaining import adversarial, arithmetic, attribution, checks, maps, patches, ranges, taps, visualise
 from neocog.explaining.cam import grad_cam
 from neocog.explaining.integrated import integrated
 
@@ -46,7 +46,7 @@ WAYS: dict[str, Way] = {
     "activations": lambda n, x: [one.maps for one in maps.activations(n, x)],
     "before and after": lambda n, x: maps.before_and_after(n, x, last(n)).output,
     "patches": lambda n, x: patches.strongest(n, [(torch.tensor([0]), x)], last(n), most=1),
-    "dead channels": lambda n, x: filters.dead_channels(n, [x, -x], last(n)),
+    "dead channels": lambda n, x: ranges.dead_channels(n, [x, -x], last(n)),
     "fgsm": lambda n, x: adversarial.fgsm(n, x.sigmoid(), torch.tensor([CLASS]), 0.01, *scale(x)),
     "pgd": lambda n, x: adversarial.pgd(
         n, x.sigmoid(), torch.tensor([CLASS]), 0.01, *scale(x), steps=2, generator=torch.Generator().manual_seed(0)

@@ -65,7 +65,7 @@ def test_another_class_can_be_explained(neocog: Command, made: Path, tmp_path: P
     one_line_error(neocog(*words, "--class", "zebra"), 2, "no class 'zebra'", "blue")
     one_line_error(neocog(*words, "--layer", "conv9"), 2, "no layer 'conv9'")
     one_line_error(neocog("explain", made / "coder", picture), 2, "autoencoder")
-    one_line_error(neocog(*words, "--map", "tsne"), 2, "--map belongs to the page of the network")
+    one_line_error(neocog(*words, "--map", "tsne"), 2, "--map does not go with a picture", "the page of the network")
     one_line_error(neocog("explain", made / "run", tmp_path / "none.png"), 3, "none.png")
     (tmp_path / "text.png").write_text("no picture")
     one_line_error(neocog("explain", made / "run", tmp_path / "text.png"), 3, "text.png")

@@ -62,7 +62,7 @@ def network_page(
     maker = Maker(opened)
     made = maker.affordable(shown, CHANNELS) if made is None else made
     return report.NetworkPage(
-        origin=run.origin, model=run.card.model, idea=lookup(run.card.model).spec.idea,
+        run=str(run.folder), origin=run.origin, model=run.card.model, idea=lookup(run.card.model).spec.idea,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), classes=tuple(run.classes), input_shape=shape,
         params=sum(stage.params for stage in facts), macs=sum(stage.macs for stage in facts),
         filters=filters_of(network, convolutions, shown, found.ranges if found is not None else None),

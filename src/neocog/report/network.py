@@ -118,6 +118,7 @@ class NetworkPage:
     for each stage; `making`: their side, the steps each took, and what one more per stage would have cost in
     multiply-accumulates."""
 
+    run: str  # as it is typed
     origin: str  # of the weights, in words
     model: str
     idea: str
