@@ -90,8 +90,9 @@ def test_from_the_command_line(neocog: Command, made: Path, tmp_path: Path) -> N
     assert "run-network-2.html" in again.out  # nothing is overwritten
     (made / "run-network-2.html").unlink()
     (made / "run-network.html").unlink()
-    one_line_error(neocog("explain", made / "run", "--class", "red"), 2, "does not go with the page of the network", "a picture")
-    one_line_error(neocog("explain", made / "run", "--layer", "conv1"), 2, "does not go with the page of the network", "a picture")
+    for option, value in (("--class", "red"), ("--layer", "conv1")):
+        result = neocog("explain", made / "run", option, value)
+        one_line_error(result, 2, f"{option} does not go with the page of the network", "a picture")
     one_line_error(neocog("explain", made / "run", "--map", "umap"), 2, "umap", "pca or tsne")
     one_line_error(neocog("explain", made / "coder"), 2, "autoencoder")
 
