@@ -17,6 +17,7 @@ from command import Command, one_line_error
 from draw import drawn, pictures
 from drawn import colours
 from neocog import report
+from neocog.app import explaining_fooled
 from neocog.app.explaining_making import Maker, front
 from neocog.app.explaining_map import CELLS, laid_out, plane
 from neocog.app.explaining_network import network_page
@@ -57,7 +58,7 @@ def test_the_page_says_what_was_learned(neocog: Command, made: Path, whole: Path
     html = whole.read_text("utf-8")
     seen = Seen(html)
     assert_closed(html, seen.tags)
-    assert [a["id"] for tag, a in seen.tags if tag == "section"] == ["filters", "channels", "map", "cost"]
+    assert [a["id"] for tag, a in seen.tags if tag == "section"] == ["filters", "channels", "map", "fooled", "cost"]
     texts = [a.get("alt", "") for tag, a in seen.tags if tag == "img"]
     assert sum(text.startswith("kernel ") for text in texts) == 32  # one for each filter of the first convolution
     assert {int(text.split()[1]) for text in texts if text.startswith("kernel ")} == set(range(32))
@@ -329,3 +330,15 @@ def test_in_a_browser_the_map_tells_names_without_a_mouse(browser: Any, whole: P
             assert min(a["right"], b["right"]) <= max(a["left"], b["left"]) + 0.5 or min(a["bottom"], b["bottom"]) <= (
                 max(a["top"], b["top"]) + 0.5
             )
+
+
+def test_how_little_fools_it(neocog: Command, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining_fooled, "STEPS", (0, 16, 120))
+    page = network_page(Opened.of(made / "run"), made=0)
+    assert page.fooled is not None
+    found = package.Run.open(made / "run").predictions("test")
+    shares = dict(page.fooled.shares)
+    assert shares[0] == pytest.approx(np.mean(found.predicted == found.labels), abs=0.05)  # there in bf16
+    assert shares[120] < shares[16] <= shares[0]
+    assert page.fooled.pictures == page.fooled.of == len(found.files)
+    assert "change of each value, of 255" in report.render_network(page)

@@ -9,6 +9,7 @@ import numpy as np
 
 from neocog import report
 from neocog.app.explaining_filters import filters_of, reached
+from neocog.app.explaining_fooled import fooled_by
 from neocog.app.explaining_making import CLASSES, STEPS, Maker
 from neocog.app.explaining_map import Method, map_of
 from neocog.app.explaining_stages import CHANNELS, STAGES, Looked, looked, views
@@ -55,6 +56,7 @@ def network_page(
     data = pictures_of(run, events) if training and not isinstance(run, Pretrained) else None
     shape = (network.in_channels, run.card.preprocessing.size, run.card.preprocessing.size)
     facts = stages_of(network, shape)
+    macs = sum(stage.macs for stage in facts)
     names = [f"stages.{name}" for name, _ in network.stages.named_children()]
     shown = [names[i] for i in chosen(np.arange(len(names)), STAGES)]
     convolutions = reached(network, shape)
@@ -64,7 +66,7 @@ def network_page(
     return report.NetworkPage(
         run=str(run.folder), origin=run.origin, model=run.card.model, idea=lookup(run.card.model).spec.idea,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), classes=tuple(run.classes), input_shape=shape,
-        params=sum(stage.params for stage in facts), macs=sum(stage.macs for stage in facts),
+        params=sum(stage.params for stage in facts), macs=macs,
         filters=filters_of(network, convolutions, shown, found.ranges if found is not None else None),
         channels=views(opened, shown, {stage.name: stage for stage in facts}, found, maker, made, events),
         stages_of=len(names),
@@ -74,7 +76,9 @@ def network_page(
         ),
         made=made, making=(maker.side, STEPS, maker.cost(shown, 1, CLASSES)),
         map=map_of(opened, data, method, events) if data is not None else None, stages=facts,
-        looked=(len(found.pictures), found.of) if found is not None else (0, 0), seconds=time.monotonic() - began,
+        looked=(len(found.pictures), found.of) if found is not None else (0, 0),
+        fooled=fooled_by(opened, data, macs, events) if data is not None else None,
+        judged=not isinstance(run, Pretrained), seconds=time.monotonic() - began,
     )  # fmt: skip
 
 

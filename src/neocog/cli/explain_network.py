@@ -34,11 +34,14 @@ def network(
             "method": page.map.method, "set": page.map.split, "pictures": page.map.of, "shown": len(page.map.spots),
             "thumbnails": sum(spot.thumbnail is not None for spot in page.map.spots),
         }  # fmt: skip
+        against = None if page.fooled is None else {str(step): share for step, share in page.fooled.shares}
         as_json({"model": page.model, "params": page.params, "macs": page.macs, "first": filters.first,
                  "filters": counted, "quiet": {one.layer: {"silent": one.silent, "dead": one.dead}
                                                for one in filters.quiet},
                  "channels": {one.stage: [channel.number for channel in one.channels] for one in page.channels},
-                 "made": page.made, "looked": page.looked[0], "map": spots, "page": found.path})  # fmt: skip
+                 "made": page.made, "looked": page.looked[0], "map": spots,
+                 "accuracy_against": against,
+                 "page": found.path})  # fmt: skip
         return
     silent, dead = sum(len(one.silent) for one in filters.quiet), sum(len(one.dead) for one in filters.quiet)
     many = sum(one.filters for one in filters.counted)

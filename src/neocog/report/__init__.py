@@ -40,6 +40,7 @@ from neocog.report.model import (
 from neocog.report.network import (
     Counted,
     Filters,
+    Fooled,
     Grid,
     Kernel,
     MadeClass,
@@ -74,6 +75,7 @@ __all__ = [
     "ExplainPage",
     "Filters",
     "Flip",
+    "Fooled",
     "GivenBack",
     "Grid",
     "Kernel",

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from neocog.report import charts
 from neocog.report.explain import ChannelView
 from neocog.report.model import Stage
 from neocog.report.page import _environment
@@ -113,6 +116,16 @@ class PictureMap:
 
 
 @dataclass(frozen=True)
+class Fooled:
+    """`shares`: (change of each value, of 255, accuracy 0..1) on `pictures` of the `of` that `split` has."""
+
+    shares: tuple[tuple[int, float], ...]
+    pictures: int
+    of: int
+    split: str
+
+
+@dataclass(frozen=True)
 class NetworkPage:
     """`looked`: training pictures that were looked at, of how many; (0, 0): none were. `made`: pictures that were made
     for each stage; `making`: their side, the steps each took, and what one more per stage would have cost in
@@ -136,10 +149,20 @@ class NetworkPage:
     map: PictureMap | None
     stages: tuple[Stage, ...]
     looked: tuple[int, int]
+    fooled: Fooled | None = None
+    judged: bool = True  # whether the network's mistakes are known
     seconds: float = 0.0
 
 
 def render_network(page: NetworkPage) -> str:
     """The HTML, self-contained."""
     colours = colours_of([spot.label for spot in page.map.spots]) if page.map is not None else {}
-    return _environment().get_template("network_page.html.j2").render(p=page, colours=colours)
+    return _environment().get_template("network_page.html.j2").render(p=page, colours=colours, chart=falling(page))
+
+
+def falling(page: NetworkPage) -> Markup:
+    """Accuracy by the size of the change."""
+    if page.fooled is None:
+        return Markup()
+    line = charts.Series("fast gradient sign", list(page.fooled.shares))
+    return charts.curves("Accuracy", [line], form=charts.percent, most=1.0, across="change of each value, of 255")
