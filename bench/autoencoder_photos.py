@@ -41,7 +41,7 @@ PHOTOS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "cifar-10, colour": (
         "cifar",
-        {"model": "conv_ae", "latent": 64, "knobs": SPATIAL | {"halvings": 2}, "noise": "grey", "epochs": 2,
+        {"model": "conv_ae", "latent": 64, "knobs": SPATIAL | {"halvings": 2}, "noise": "grey", "epochs": 12,
          "batch_size": 64, "lr": 0.003},
     ),
     "cifar-10, 128 numbers": (

@@ -222,14 +222,18 @@ def sizes(results: Results, bench: Bench, share: Share) -> None:
 # Burda, Grosse and Salakhutdinov, ICLR 2016, arXiv:1509.00519, table 1: one stochastic layer, k = 1.
 BURDA = {"model": "vae", "latent": 50, "knobs": {"hidden": 200, "layers": 2}, "noise": "binary", "epochs": 20,
          "batch_size": 128, "lr": 0.002, "val_fraction": 0.05}  # fmt: skip
-ANNEALED = {"published": 0.0, "published, annealed": 0.1}
+PUBLISHED: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
+    "published": ({"annealed": 0.0}, SEEDS),
+    "published, annealed": ({"annealed": 0.1}, SEEDS),
+    "published, 200 epochs": ({"annealed": 0.0, "epochs": 200}, SEEDS[:1]),
+}
 
 
 def published(results: Results, bench: Bench, share: Share) -> None:
-    for cell in mine(share, ("/".join(cell) for cell in product(ANNEALED, map(str, SEEDS)))):
+    for cell in mine(share, (f"{name}/{seed}" for name, (_, seeds) in PUBLISHED.items() for seed in seeds)):
         name, seed = cell.split("/")
-        settings = BURDA | {"annealed": ANNEALED[name]}
-        results.get(cell, bench.measure, "mnist", f"burda-{ANNEALED[name]}", settings, int(seed))
+        label = name.replace("published", "burda").replace(", ", "-").replace(" ", "-")
+        results.get(cell, bench.measure, "mnist", label, BURDA | PUBLISHED[name][0], int(seed))
 
 
 def arguments_of(what: str | None, choices: list[str]) -> argparse.Namespace:
