@@ -63,7 +63,7 @@ class Rectified(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        most = self._most(func, args, kwargs)
+        most = cut_at(func, args, kwargs)
         if most is None:
             return func(*args, **kwargs)
         self.met += 1
@@ -72,17 +72,17 @@ class Rectified(TorchFunctionMode):
         inplace = func in IN_PLACE or kwargs.get("inplace", len(args) > 1 and func in (F.relu, F.relu6) and args[1])
         return x.copy_(out) if inplace else out
 
-    @staticmethod
-    def _most(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
-        """What a rectifier is cut at: infinity, 6 or another number, or None where `func` is none."""
-        if func in RELUS:
-            return float("inf")
-        if func is F.relu6:
-            return 6.0
-        if func in CLAMPS | HARD:
-            least, most = (*args[1:], None, None)[:2]
-            names = ("min_val", "max_val") if func in HARD else ("min", "max")
-            least, most = kwargs.get(names[0], least), kwargs.get(names[1], most)
-            if isinstance(least, int | float) and least == 0:
-                return float("inf") if most is None else float(most)
-        return None
+
+def cut_at(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | None:
+    """What a rectifier is cut at: infinity, 6 or another number, or None where `func` is none."""
+    if func in RELUS:
+        return float("inf")
+    if func is F.relu6:
+        return 6.0
+    if func in CLAMPS | HARD:
+        least, most = (*args[1:], None, None)[:2]
+        names = ("min_val", "max_val") if func in HARD else ("min", "max")
+        least, most = kwargs.get(names[0], least), kwargs.get(names[1], most)
+        if isinstance(least, int | float) and least == 0:
+            return float("inf") if most is None else float(most)
+    return None
