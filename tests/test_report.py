@@ -15,7 +15,7 @@ from PIL import Image
 
 from neocog import report as rp
 from neocog.evaluate import Predictions, summarise
-from neocog.report import charts, page
+from neocog.report import charts, page, watch_charts
 from pages import assert_closed
 
 CLOTHES = ["dress", "hat", "longsleeve", "outwear", "pants", "shirt", "shoes", "shorts", "skirt", "t-shirt"]
@@ -46,6 +46,37 @@ def png(seed, size=72):
     buffer = io.BytesIO()
     Image.fromarray(np.where(blob, colour, back).astype(np.uint8)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def watched():
+    """A training seen from inside: 34 layers, the first of which began to learn late, and a bowl beside the weights."""
+    epochs = tuple(i / 2 for i in range(1, 41))
+    gradients = [tuple(10 ** (-layer / 8 - i / 20) for i in range(40)) for layer in range(34)]
+    gradients[0] = (None,) * 10 + gradients[0][10:]
+    places = tuple(i / 2 - 1 for i in range(5))
+    bowl = [[0.1 + (x - 0.5) ** 2 + 2 * y**2 for x in places] for y in places]
+    bowl[4][0] = None
+    return rp.WatchFacts(
+        findings=(
+            ("The gradient vanishes on its way back.", True),
+            ("2 channels are dead.", False),
+        ),
+        pictures=128,
+        epochs=epochs,
+        layers=tuple(
+            rp.LayerCourse(f"stages.stage{i // 6}.{i % 6}.body.conv{i}.conv", g, g, tuple(v and v / 100 for v in g))
+            for i, g in enumerate(gradients)
+        ),
+        stages=(
+            rp.StageCourse(
+                "stages.stage1",
+                tuple(rp.Spread(e, 0.1 * e, 1.0, -1.0 - e, 2.0, (4, 3, 0, 9, 1, 1, 0, 2)) for e in (0.0, 10.0, 20.0)),
+            ),
+            rp.StageCourse("head", (), not_finite=7),
+        ),
+        rectifiers=tuple(rp.RectifierCourse(f"stages.r{i}", 64, (0, i), 3136, (9, 49 * i)) for i in range(30)),
+        plane=rp.LossPlane(places, tuple(tuple(row) for row in bowl), 64),
+    )
 
 
 def make_report(predicted=None, picture=png, split="test"):
@@ -135,6 +166,7 @@ def make_report(predicted=None, picture=png, split="test"):
             layout="channels_last",
             versions=(("neocog", "0.1.0"), ("torch", "2.13.0"), ("Python", "3.11.2")),
         ),
+        watch=watched(),
         settings=(
             rp.Setting("model", "mobilenet_v2", True),
             rp.Setting("regime", "full", True),
@@ -442,6 +474,73 @@ def test_a_long_curve_is_thinned_but_keeps_its_end():
 )
 def test_numbers_read_well(made, expected):
     assert made == expected
+
+
+def test_a_training_seen_from_inside_is_drawn():
+    facts = watched()
+    text = Seen(rp.render(make_report())).text["inside"]
+    for words in (
+        "The gradient vanishes",
+        "2 channels are dead",
+        "(7 values not finite)",
+        "all 128 pictures",
+        "on 64 of",
+    ):
+        assert words in text
+    assert "It is lowest at (0.5, 0), 0.1; the weights themselves have 0.35." in text
+    chart = watch_charts.gradient_map(facts.layers, facts.epochs)
+    cells = re.findall(r'<rect class="cell([^"]*)" (?:style="--s:([\d.]+)")?[^>]*><title>([^<]*)</title>', chart)
+    assert len(cells) == 34 * watch_charts.COLUMNS
+    assert sum(place == " none" for place, *_ in cells) == 8  # the first layer's first 10 rows of 40, by 30 columns
+    shown = {title: float(strength) for place, strength, title in cells if not place}
+    names = sorted(shown, key=shown.__getitem__)
+    assert "stage5.3.body.conv33.conv, until epoch 20: 8.4e-7" in names[0]
+    assert shown[names[0]] == 0.0
+    assert max(shown.values()) == 1.0
+    assert '<text x="128" y="11.0" text-anchor="end">stage0.0…conv0.conv</text>' in chart
+
+
+def test_updates_are_pale_at_the_rule_of_thumb_and_differ_around_it():
+    layer = rp.LayerCourse("a", (1.0,) * 5, (1.0,) * 5, (1e-9, 1e-4, 1e-3, 1e-2, 0.5))
+    chart = watch_charts.update_map([layer], (1.0, 2.0, 3.0, 4.0, 5.0))
+    cells = re.findall(r'class="cell([^"]*)" style="--s:([\d.]+)"[^>]*><title>', chart)
+    assert cells == [("", "1.00"), ("", "0.50"), ("", "0.00"), (" warm", "0.50"), (" warm", "1.00")]
+
+
+def test_contours_are_where_the_values_say():
+    """A plane x + 2 y: each line crosses squares at x + 2 y = level."""
+    values = [[x + 2.0 * y for x in range(6)] for y in range(5)]
+    pieces = list(watch_charts.contour(values, 4.3))
+    assert len(pieces) == 7  # it crosses 4 upright lines and 2 level ones
+    for x, y in (point for piece in pieces for point in piece):
+        assert x + 2 * y == pytest.approx(4.3)
+        assert 0 <= x <= 5
+        assert 0 <= y <= 4
+    values[2][1] = None
+    assert len(list(watch_charts.contour(values, 4.3))) < 7
+    assert not list(watch_charts.contour(values, 99.0))
+
+
+def test_a_loss_that_is_nowhere_finite_is_not_drawn():
+    facts = rp.LossPlane((-1.0, 0.0, 1.0), ((None,) * 3,) * 3, 9)
+    assert not watch_charts.plane(facts)
+    html = rp.render(replace(make_report(), watch=replace(watched(), plane=facts, layers=(), rectifiers=())))
+    assert "The loss around the weights" not in html
+    assert "Layers over time" not in html
+    assert "Training seen from inside" not in rp.render(replace(make_report(), watch=None))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("stem.conv", "stem.conv"),
+        ("stages.conv4_x.22.body.conv3.conv", "conv4_x.22…conv3.conv"),
+        ("stages.inception4a.branch2.0.conv", "inception4a…0.conv"),
+        ("x" * 40, "…" + "x" * 20),
+    ],
+)
+def test_long_names_keep_what_tells_layers_apart(name, shown):
+    assert watch_charts.cut(name) == shown
 
 
 @pytest.fixture(scope="module")

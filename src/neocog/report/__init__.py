@@ -54,6 +54,7 @@ from neocog.report.network import (
 from neocog.report.page import render
 from neocog.report.pareto import ParetoPoint, pareto
 from neocog.report.unit import UnitPage, render_unit
+from neocog.report.watch_model import LayerCourse, LossPlane, RectifierCourse, Spread, StageCourse, WatchFacts
 
 __all__ = [
     "Answer",
@@ -79,7 +80,9 @@ __all__ = [
     "GivenBack",
     "Grid",
     "Kernel",
+    "LayerCourse",
     "Look",
+    "LossPlane",
     "MadeClass",
     "Mistake",
     "Neighbour",
@@ -93,16 +96,20 @@ __all__ = [
     "Quiet",
     "RateSearch",
     "ReconstructionFacts",
+    "RectifierCourse",
     "Report",
     "Scatter",
     "Scores",
     "Setting",
     "Spot",
+    "Spread",
     "Stage",
     "StageChannels",
+    "StageCourse",
     "StageView",
     "TrainingFacts",
     "UnitPage",
+    "WatchFacts",
     "ZooPoint",
     "bars_picture",
     "pareto",

@@ -7,6 +7,8 @@ paths, error messages); the page escapes it.
 from dataclasses import dataclass
 from typing import Any
 
+from neocog.report.watch_model import WatchFacts
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -260,5 +262,6 @@ class Report:
     reconstruction: ReconstructionFacts | None = None
     training: TrainingFacts | None = None
     choices: Choices | None = None
+    watch: WatchFacts | None = None
     settings: tuple[Setting, ...] = ()
     command: str = ""

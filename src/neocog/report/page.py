@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from neocog.core.errors import one_line
-from neocog.report import charts
+from neocog.report import charts, watch_charts
 from neocog.report.model import (
     Choices,
     ConfusedPair,
@@ -28,6 +28,7 @@ from neocog.report.model import (
 )
 from neocog.report.rates import curve
 from neocog.report.scatter import colours_of, scatter
+from neocog.report.watch_model import WatchFacts
 
 HEAT_ALL = 20  # classes up to which the confusion matrix is shown whole
 HEAT_PART = 12  # classes shown of a larger one
@@ -48,6 +49,7 @@ def render(report: Report) -> str:
             e=report.evaluation,
             result=_result(report.evaluation) if report.evaluation else None,
             c=_reconstruction(report.reconstruction) if report.reconstruction else None,
+            inside=_inside(report.watch) if report.watch else None,
             LONG=LONG,
         )
     )
@@ -99,6 +101,22 @@ def _reconstruction(facts: ReconstructionFacts) -> dict[str, Any]:
         "chart": scatter(facts.scatter),
         "legend": list(colours_of(facts.scatter.classes).items()),
     }
+
+
+def _inside(facts: WatchFacts) -> dict[str, Any]:
+    """What the template shows of a training seen from inside."""
+    drawn = [(stage, watch_charts.histograms(stage)) for stage in facts.stages]
+    plane = watch_charts.plane(facts.plane) if facts.plane else Markup()
+    return {
+        "gradients": watch_charts.gradient_map(facts.layers, facts.epochs),
+        "updates": watch_charts.update_map(facts.layers, facts.epochs),
+        "histograms": [
+            (stage.name.removeprefix("stages."), chart, stage.not_finite)
+            for stage, chart in drawn if chart or stage.not_finite
+        ],
+        "plane": plane,
+        "lowest": watch_charts.lowest_words(facts.plane) if facts.plane and plane else "",
+    }  # fmt: skip
 
 
 def heat(scores: Scores) -> Heat:
