@@ -23,7 +23,7 @@ from neocog.core.files import sha256_of
 
 KILLS = int(os.environ.get("NEOCOG_KILLS", "6"))
 NETWORKS = {
-    "dropout": ("--model", "mnist_convnet", "--image-size", "12", "--ema", "0.9", "--accumulate", "2"),
+    "dropout": ("--model", "mnist_convnet", "--image-size", "12", "--ema", "0.9", "--accumulate", "2", "--watch"),
     "batch norm": ("--model", "resnet20", "--image-size", "16", "--schedule", "plateau", "--step-epochs", "1",
                    "--optimizer", "sgd", "--mixup", "0.2"),
 }  # fmt: skip
@@ -83,6 +83,7 @@ def outcome(run: Path) -> dict[str, Any]:
         "predictions": sha256_of(run / "predictions.csv"),
         "split": sha256_of(run / "split.csv"),
         "metrics": [{name: value for name, value in row.items() if name not in CLOCKS} for row in rows],
+        "watched": [path.read_text() for path in (run / "watch.jsonl", run / "surface.json") if path.is_file()],
     }
 
 
@@ -93,7 +94,9 @@ def whole(request: pytest.FixtureRequest, killer: Killer, pictures: Path) -> tup
     killer.run(*command(pictures, pictures.parent / f"first {request.param}", request.param))  # fills the cache
     end = killer.run(*command(pictures, run, request.param))
     assert end.code == 0, end.err
-    return request.param, outcome(run), end.seconds
+    expected = outcome(run)
+    assert len(expected["watched"]) == (2 if request.param == "dropout" else 0)
+    return request.param, expected, end.seconds
 
 
 @pytest.mark.row(45, "the same command again ends with the same weights, metrics and predictions, bit for bit (CPU)")

@@ -70,6 +70,18 @@ def test_two_processes_learn_what_one_learns(one_and_two: tuple[Path, Path], nam
     assert moved[0] != moved[1]
 
 
+def test_two_processes_see_the_gradient_of_both(one_and_two: tuple[Path, Path]) -> None:
+    """DDP averages before anybody looks: norms are those of one process with the whole batch."""
+    one, two = (json.loads((folder / "watched.json").read_text()) for folder in one_and_two)
+    assert [row["epoch"] for row in one] == [row["epoch"] for row in two] == [0.0, 1.0, 2.0]
+    numbers = ("gradient_norm_mean", "gradient_norm_largest", "update_ratio_mean")
+    for row, other in zip(one[1:], two[1:], strict=True):
+        for layer, same in zip(row["layers"], other["layers"], strict=True):
+            assert layer["steps"] == same["steps"] == 4  # of 10 batches, by threes
+            assert [layer[name] for name in numbers] == pytest.approx([same[name] for name in numbers], rel=2e-3)
+            assert min(layer[name] for name in numbers) > 1e-5
+
+
 def test_batch_norm_over_all_processes_is_that_of_one(one_and_two: tuple[Path, Path]) -> None:
     one, two = (load_file(folder / "synchronised.safetensors") for folder in one_and_two)
     assert apart(one, two, "losses") < 1e-4
@@ -125,7 +137,7 @@ def test_a_killed_process_ends_the_job_and_two_go_on_exactly(
     pictures: Path, environment: dict[str, str], tmp_path: Path
 ) -> None:
     def train(run: Path, epochs: int) -> list[str]:
-        return neocog("train", pictures, *RUN, "--epochs", epochs, "--devices", 2, "--out", run)
+        return neocog("train", pictures, *RUN, "--watch", "--epochs", epochs, "--devices", 2, "--out", run)
 
     subprocess.run(train(tmp_path / "whole", 12), env=environment, check=True, capture_output=True)
     job = subprocess.Popen(
@@ -145,6 +157,8 @@ def test_a_killed_process_ends_the_job_and_two_go_on_exactly(
     assert done != "finished"
     subprocess.run(neocog("resume", tmp_path / "run", "--devices", 2), env=environment, check=True, capture_output=True)
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    for name in ("watch.jsonl", "surface.json"):
+        assert (tmp_path / "run" / name).read_text() == (tmp_path / "whole" / name).read_text()
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["exact"]
     assert [sitting["processes"] for sitting in record["sittings"]] == [2, 2]

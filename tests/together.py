@@ -1,9 +1,10 @@
 """What one process, or several under `torchrun`, make of the same runs: `python together.py DATA FOLDER`.
 
-Writes FOLDER/NAME.safetensors (weights, losses of every epoch) for each run of RUNS, and FOLDER/same *.npz, the
-predictions of one fixed network.
+Writes FOLDER/NAME.safetensors (weights, losses of every epoch) for each run of RUNS, FOLDER/watched.json (the rows of
+the one that is watched), and FOLDER/same *.npz, the predictions of one fixed network.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -24,7 +25,7 @@ COMMON = {"epochs": 2, "batch_size": 9, "device": "cpu", "precision": "fp32", "a
 RUNS = {
     "plain": {"model": "lenet5", "optimizer": "sgd"},
     "weighted": {"model": "lenet5", "class_weights": "balanced", "label_smoothing": 0.1, "l1": 1e-4, "clip_norm": 1.0},
-    "accumulated": {"model": "lenet5", "accumulate": 3, "ema": 0.9},
+    "accumulated": {"model": "lenet5", "accumulate": 3, "ema": 0.9, "watch": True},
     "adversarial": {"model": "lenet5", "optimizer": "sgd", "noise": "adversarial:0.03", "accumulate": 2},
     "adversarial divided": {"model": "lenet5", "optimizer": "sgd", "noise": "adversarial:0.03", "shard": True},
     "divided": {"model": "lenet5", "optimizer": "sgd", "shard": True},
@@ -55,6 +56,8 @@ def main(data: str, folder: Path) -> None:
             if world.first:
                 save_file({**state, "losses": losses, **{f"best {key}": best[key].contiguous() for key in best}},
                           folder / f"{name}.safetensors")  # fmt: skip
+                if session.watching is not None:
+                    (folder / "watched.json").write_text(json.dumps(session.trainer.progress.watched))
         session = session_of("plain", data, folder / "same", world)
         draw(session.loaded.network, (3, 16, 16))
         rows = np.arange(len(session.dataset), dtype=np.int64)[::-1].copy()

@@ -18,7 +18,7 @@ CHOICES = "choices.json"  # what was measured to decide on open settings
 BEGINNING = {LOCK, "scan.json", "split.csv", CHOICES, "run.json"}  # what is written before it
 # All that a run, or several of them, write: nothing else is ever removed.
 OWN = BEGINNING | {MARK, "metrics.jsonl", "diverged.json", "checkpoint.json", "checkpoints", "model", "predictions.csv",
-                   "reconstructions.csv", "codes.npy",
+                   "reconstructions.csv", "codes.npy", "watch.jsonl", "surface.json",
                    "report.html", "folds.json"}  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from neocog.app import reconstructing, selecting, settings
 from neocog.app.announcing import describe_data, describe_length, describe_network, duration
 from neocog.app.building import (
+    EVALUATION_BATCH,
     build_network,
     choose_loss,
     choose_preprocessing,
@@ -22,10 +23,11 @@ from neocog.app.building import (
 from neocog.app.choosing import choose
 from neocog.app.costing import LATE
 from neocog.app.embedding import embedder, stacked
-from neocog.app.learning import Learner, from_embeddings, from_pictures
+from neocog.app.learning import PROBED, Learner, from_embeddings, from_pictures
 from neocog.app.machine import choose_machine
 from neocog.app.processes import threads_of
 from neocog.app.session import Session
+from neocog.app.watching import GRIDS, Watching, points_within, rows_per_epoch
 from neocog.app.zoo import Loaded, preprocessing_of
 from neocog.core.config import TrainConfig, seconds, validate
 from neocog.core.contracts import Task
@@ -54,6 +56,7 @@ FREE = frozenset(
     ("data", "epochs", "time", "threads", "device", "precision", "layout", "shard", "patience", "max_excluded",
      "strict", "allow_empty_classes")
 )  # fmt: skip
+PROBES = PROBED // EVALUATION_BATCH
 STEP_SECONDS = 1e-3  # of a step beside the network, which counts where only a head learns
 
 
@@ -72,7 +75,7 @@ def prepare(
     validate(made.config.model_dump(exclude_none=True), "what was decided")  # or nobody could open the run
     return Session(
         made.config, folder, made.dataset, made.loaded, made.preprocessing, made.machine, made.world, trainer, events,
-        made.choices,
+        made.choices, made.watching,
     )  # fmt: skip
 
 
@@ -82,6 +85,7 @@ class Preparation:
     dataset: Dataset
     loaded: Loaded
     preprocessing: Preprocessing
+    watching: Watching | None = None
 
     def __init__(self, config: TrainConfig, events: Events, world: World, began: float) -> None:
         self.config = choose_task(config).model_copy(update={"threads": threads_of(config.threads, world)})
@@ -90,6 +94,7 @@ class Preparation:
         self.machine = choose_machine(config)
         self.choices: dict[str, Any] = {}
         self.each = self.ending = self.report = 0.0  # seconds: of an evaluation batch, of all of them, of the report
+        self.points = GRIDS[0]  # of a side of the surface of a watched run
 
     def tell(self, notes: Iterable[tuple[str, str]]) -> None:
         for label, text in notes:
@@ -139,6 +144,9 @@ class Preparation:
             kept = evaluation_loader(data, rows, self.preprocessing, self.machine, self.config.threads, self.world)
             self.each = seconds_per_evaluation(self.loaded.network, kept, bf16=self.machine.bf16)
             self.ending = self.each * kept.rounds
+            if config.watch:
+                self.points = points_within(self.each, seconds(config.time))
+                self.ending += self.points**2 * self.each
 
     def choose_regime(self) -> None:
         config, data = self.config, self.dataset
@@ -184,17 +192,27 @@ class Preparation:
         pace, budget = measure(learner, task, config), None
         if config.time is not None:
             # The steps of a head say nothing about how fast the whole network will be in the end.
+            validation = learner.validation + (PROBES * self.each if config.watch else 0.0)
             slower, fixed = (0.0, self.ending) if learner.embedded else (self.ending, 0.0)
             budget = Budget(
-                seconds(config.time), time.monotonic() - self.began, pace, learner.validation, slower,
+                seconds(config.time), time.monotonic() - self.began, pace, validation, slower,
                 self.report + fixed, batches, config.epochs and config.epochs * batches,
             )  # fmt: skip
             if not resumed:
                 refuse_too_little(config, budget)
+        if config.watch:
+            planned = budget.plan(0) if budget is not None else (config.epochs or 1) * batches
+            length = int(self.world.agree(lambda: str(planned))) / batches  # each process has measured its own
+            self.watching = Watching(
+                learner.network, learner.probe(), points=self.points, seed=config.seed,
+                per_epoch=rows_per_epoch(length, batches, config.batch),
+            )  # fmt: skip
+            self.tell([("watch", self.watching.words())])
         trainer = Trainer(
             learner.network, task, learner.loader, learner.regime, learner.recipe, folder=folder,
             validate=learner.validate, events=self.events, world=self.world, budget=budget,
             identity=identity_of(config, self.dataset, learner), names=self.dataset.files,
+            watcher=self.watching,
         )  # fmt: skip
         trainer.pace = pace
         if config.find_lr and config.lr is None:
@@ -257,6 +275,8 @@ def refuse_too_little(config: TrainConfig, budget: Budget) -> None:
 def identity_of(config: TrainConfig, dataset: Dataset, learner: Learner) -> dict[str, Any]:
     """What a checkpoint must have been made with to be continued."""
     values = {name: value for name, value in config.model_dump().items() if name not in FREE}
+    if not config.watch:
+        del values["watch"]  # runs of a version that had no such setting go on
     # A head's checkpoint does not hold the network whose embeddings it learned from.
     backbone = {"backbone": learner.embedded.weights} if learner.embedded is not None else {}
     return values | {"classes": dataset.classes} | backbone

@@ -1,7 +1,7 @@
 """An autoencoder's run where it is not a classifier's: how it is judged while it learns, and what is kept of it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neocog.app import settings
 from neocog.app.building import evaluation_loader, make_reconstruct, noise_of, training_loader
-from neocog.app.learning import Learner
+from neocog.app.learning import Learner, Probe, probed
 from neocog.app.machine import Machine
 from neocog.app.reconstruction_report import page_of
 from neocog.app.records import Record
@@ -89,25 +89,35 @@ def learner(
     def validate(network: nn.Module) -> dict[str, float] | None:
         if len(validation.rows) == 0:
             return None
-        found = judged(network, validation, config, preprocessing, world, bf16=machine.bf16)
+        found = judged(network, validation.epoch(0), config, preprocessing, world, bf16=machine.bf16)
         if isinstance(network, Layered) and (energy := free_energy(network, validation)) is not None:
             trained = free_energy(network, learned)
             assert trained is not None
             found |= {"free_energy": energy, "free_energy_gap": energy - trained}
         return found
 
-    return Learner(loaded.network, loader, recipe, settings.make_regime(config), validate, each * validation.rounds)
+    def probe() -> Probe:
+        of, rows = probed(dataset)
+        batches = list(evaluation_loader(dataset, rows, preprocessing, machine, config.threads, noise=noise).epoch(0))
+        return Probe(batches, of, machine.bf16, loss_of)
+
+    def loss_of(network: nn.Module, batches: Sequence[Batch]) -> float:
+        return judged(network, batches, config, preprocessing, World(), bf16=machine.bf16)["loss"]
+
+    regime = settings.make_regime(config)
+    return Learner(loaded.network, loader, recipe, regime, validate, each * validation.rounds, probe)
 
 
 def judged(
-    network: nn.Module, loader: Loader, config: TrainConfig, preprocessing: Preprocessing, world: World, *, bf16: bool
-) -> dict[str, float]:
+    network: nn.Module, batches: Iterable[Batch], config: TrainConfig, preprocessing: Preprocessing, world: World, *,
+    bf16: bool,
+) -> dict[str, float]:  # fmt: skip
     """The loss without what training adds to it (noise on the code, an adversarial step), and the mean PSNR in dB."""
     assert isinstance(network, Autoencoder)
     task = make_reconstruct(config, preprocessing)
     losses = psnrs = 0.0
     count = 0
-    for batch, coded, logits in stream(network, loader, bf16=bf16):
+    for batch, coded, logits in stream(network, batches, bf16=bf16):
         loss = distance(logits, batch.targets, task.distance)
         if coded.mean is not None and coded.log_variance is not None:
             loss = loss + config.beta * divergence(coded.mean, coded.log_variance).mean() / logits[0].numel()
@@ -137,11 +147,11 @@ def free_energy(network: Layered, loader: Loader) -> float | None:
     return total / count if count else None
 
 
-def stream(network: Autoencoder, loader: Loader, *, bf16: bool) -> Iterator[tuple[Batch, Coded, Tensor]]:
+def stream(network: Autoencoder, batches: Iterable[Batch], *, bf16: bool) -> Iterator[tuple[Batch, Coded, Tensor]]:
     """(batch, codes, logits) of each batch, in eval mode and without gradients."""
     device = next(network.parameters()).device
     with evaluating(network):
-        for batch in loader.epoch(0):
+        for batch in batches:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 coded = network.coded(batch.images)
                 size = (batch.images.shape[-2], batch.images.shape[-1])
@@ -177,7 +187,7 @@ def reconstruct(
 
     columns: dict[str, list[NDArray[np.float64]]] = {}
     codes: list[NDArray[np.float32]] = []
-    for batch, coded, logits in stream(network, loader(rows), bf16=False):
+    for batch, coded, logits in stream(network, loader(rows).epoch(0), bf16=False):
         codes.append(coded.code.flatten(1).float().cpu().numpy())
         for name, values in measures(batch, coded, logits, preprocessing, noise):
             columns.setdefault(name, []).append(values.double().cpu().numpy())
@@ -219,7 +229,7 @@ def bounds_of(
     """Both bounds of every picture, from SAMPLES codes drawn by the run's seed."""
     generator = torch.Generator().manual_seed(config.seed)
     plain, tighter = [], []
-    for batch, coded, _ in stream(network, loader, bf16=False):
+    for batch, coded, _ in stream(network, loader.epoch(0), bf16=False):
         assert coded.mean is not None
         assert coded.log_variance is not None
         with torch.inference_mode():

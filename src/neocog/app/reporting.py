@@ -18,6 +18,7 @@ from neocog.app.machine import device_name
 from neocog.app.pictures import png
 from neocog.app.records import Record
 from neocog.app.selecting import Candidate
+from neocog.app.watch_report import watch_facts
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
@@ -94,6 +95,7 @@ def make_report(
         reconstruction=reconstruction,
         training=training_facts(session, history, record),
         choices=choices_of(session),
+        watch=watch_facts(session.folder) if session.watching is not None else None,
         settings=settings_of(config),
         command=f"neocog train --config {shlex.quote(str(session.folder / 'config.toml'))}",
     )

@@ -17,6 +17,7 @@ from neocog.app.machine import Machine, available_memory
 from neocog.app.processes import predict_together
 from neocog.app.reporting import write_report
 from neocog.app.run import Run
+from neocog.app.watching import Watching
 from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
@@ -47,6 +48,7 @@ class Session:
     trainer: Trainer | Fit
     events: Events
     choices: dict[str, Any]  # what was measured to decide on open settings
+    watching: Watching | None = None
 
     def run(self, record: records.Record) -> Run:
         """Trains, evaluates and writes everything; on the way out the record says how it ended."""
@@ -67,6 +69,8 @@ class Session:
         best = self.trainer.fit()
         learner = self.trainer.network  # the network, or the head that is a part of it
         learner.load_state_dict({name: like(best[name], value) for name, value in learner.state_dict().items()})
+        if (watching := self.watching) is not None:
+            self.world.alone(lambda: watching.write_surface(self.folder, self.events))
         if self.config.task == "reconstruction":
             outcome = reconstructing.evaluate(self)
             self.world.alone(lambda: self.keep(record, best, lambda: reconstructing.keep(self, record, outcome)))

@@ -23,6 +23,7 @@ from neocog.app.preparing import open_data
 from neocog.app.recomputing import columns, differences, leaves, places
 from neocog.app.reconstructing import reconstruct
 from neocog.app.run import FOLDS, RECONSTRUCTIONS, Run
+from neocog.app.watching import ROWS, read_rows
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
@@ -211,7 +212,10 @@ def check_checkpoints(folder: Path, config: TrainConfig) -> Check:
             return verdict("checkpoints", [best], "", f"{best}, the best weights, is missing")
         if [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] != progress["history"]:
             return verdict("checkpoints", ["metrics.jsonl"], "", "metrics.jsonl is not what the checkpoint remembers")
-    well = f"{len(paths)} files have the sha256 of their names, and metrics.jsonl is what they remember"
+        if config.watch and read_rows(folder) != progress["watched"]:
+            return verdict("checkpoints", [ROWS], "", f"{ROWS} is not what the checkpoint remembers")
+    logs = f"metrics.jsonl and {ROWS} are" if config.watch else "metrics.jsonl is"
+    well = f"{len(paths)} files have the sha256 of their names, and {logs} what they remember"
     return verdict("checkpoints", wrong, well, f"{len(wrong)} of {len(paths)} files are not what their names say")
 
 

@@ -116,10 +116,13 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
         tell_folds(run, json)
         return
     split = "test" if run.has("test") else "val"
-    numbers = run.metrics(split)
+    numbers, seen = run.metrics(split), diagnosis_of(run)
     if json:
-        as_json({"run": run.folder, "split": split, "report": run.report, "metrics": numbers})
+        inside = {"watch": {"finding": seen.main.text, "numbers": seen.numbers}} if seen else {}
+        as_json({"run": run.folder, "split": split, "report": run.report, "metrics": numbers} | inside)
         return
+    if seen:
+        line("watch", seen.main.text)
     if run.card.task == "reconstruction":
         tell_reconstructions(run, split, numbers)
         return
@@ -128,6 +131,15 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
                    f"balanced {numbers['balanced_accuracy']:.4f}, on {numbers['pictures']:,} pictures")  # fmt: skip
     line("report", str(run.report))
     line("next", f"neocog predict {run.folder} PICTURES")
+
+
+def diagnosis_of(run: Any) -> Any:
+    """What was seen of the training from inside; None where nobody looked."""
+    if not run.config.watch:
+        return None
+    from neocog.app.watching import read
+
+    return read(run.folder).diagnosis()
 
 
 def tell_reconstructions(run: Any, split: str, numbers: dict[str, Any]) -> None:

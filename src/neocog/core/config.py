@@ -180,6 +180,12 @@ class TrainConfig(BaseModel):
         None, ge=1, le=100_000, description="stop after this many epochs without a better validation loss"
     )
 
+    watch: bool = Field(
+        False,
+        description="look at the training from inside: gradients and updates of every layer, dead units, activations, "
+        "and the loss around the weights at the end; takes room for one more copy of the weights",
+    )
+
     # optimizer
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = Field("adamw", description="the update rule")
     lr: Annotated[float, Field(gt=0, le=100)] | None = Field(

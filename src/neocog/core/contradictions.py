@@ -37,6 +37,10 @@ def contradictions(config: "TrainConfig") -> Iterator[tuple[set[str], str]]:
         yield {"model", "folds", "repeats"}, "folds and repeats judge one network: name it as model"
     if config.find_lr and config.head in CLOSED:
         yield {"find_lr", "head"}, f"head {config.head} is fitted at once and has no learning rate"
+    if config.watch and config.head in CLOSED:
+        yield {"watch", "head"}, f"head {config.head} is fitted at once: there are no steps to watch"
+    if config.watch and config.shard:
+        yield {"watch", "shard"}, "shard leaves no process a whole layer to watch: give one of the two"
     if config.views is not None and config.unfreeze is not None:
         yield {"views", "unfreeze"}, "views goes with regime features, unfreeze with regime partial: give one"
     for name, regime in (("views", "features"), ("unfreeze", "partial")):

@@ -1,11 +1,11 @@
 """What the loop asks of its parts, what steers it, and what it must remember."""
 
 import math
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from neocog.core.contracts import Batch
 from neocog.training.schedule import Schedule
@@ -28,6 +28,36 @@ class Regime(Protocol):
 
     def rate(self, part: str, epoch: float) -> float:
         """The part's learning rate as a share of the schedule's, at a fractional epoch."""
+        ...
+
+
+class Watcher(Protocol):
+    """Looks at a training from inside and changes nothing of it. Of several processes only the first one's is asked,
+    except for `due`, on which all must agree."""
+
+    def before_step(self) -> None:
+        """The gradients are whole: added up, and averaged over all processes. The weights have not moved yet."""
+        ...
+
+    def after_step(self) -> None:
+        """The weights have moved."""
+        ...
+
+    def due(self, before: int, after: int, batches: int) -> bool:
+        """Whether a row is to be written within an epoch of so many batches, when `after` of them are done and the last
+        time to ask was at `before`. Each epoch ends with one anyway."""
+        ...
+
+    def row(self) -> dict[str, Any]:
+        """What was seen since the last row, as JSON can hold it; what is counted begins anew."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What has been counted since the last row, for a checkpoint."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on from what `tensors` gave. KeyError where it is not there."""
         ...
 
 
@@ -76,3 +106,4 @@ class Progress:
     since_drop: int = 0
     drops: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    watched: list[dict[str, Any]] = field(default_factory=list)  # rows of a Watcher

@@ -6,6 +6,8 @@
       epoch_ended         validation, best weights, plateau, early stopping, metrics.jsonl, checkpoint
     run_ended
 
+A watcher is told before and after every move of the weights, and asked for a row at the start and now and then.
+
 A run is a function of its settings and data. Every random number is keyed by (seed, epoch, batch), so a
 run that was stopped anywhere and resumed from its checkpoint takes the same steps as one that was not.
 Of several processes each takes its share of every batch; what they must agree on (the loss, a signal to
@@ -33,12 +35,13 @@ from neocog.training import state
 from neocog.training.average import WeightAverage
 from neocog.training.budget import Budget, Pace
 from neocog.training.checkpoint import Checkpoints
-from neocog.training.contracts import Loader, Progress, Recipe, Regime
+from neocog.training.contracts import Loader, Progress, Recipe, Regime, Watcher
 from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
 from neocog.training.synchronised import synchronise
 from neocog.training.world import World, divide, together, whole
 
 CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
+ROWS = 400  # of a watcher: of more, every second one of the older half goes
 
 
 class Trainer:
@@ -50,12 +53,12 @@ class Trainer:
         self, network: nn.Module, task: Task, loader: Loader, regime: Regime, recipe: Recipe, *,
         folder: Path, validate: Callable[[nn.Module], dict[str, float] | None], events: Events | None = None,
         world: World | None = None, budget: Budget | None = None, identity: Mapping[str, Any] | None = None,
-        names: Sequence[str] = (),
+        names: Sequence[str] = (), watcher: Watcher | None = None,
     ) -> None:  # fmt: skip
         self.network, self.task, self.loader, self.regime, self.recipe = network, task, loader, regime, recipe
         self.folder, self.validate, self.events = folder, validate, events or Events()
         self.world, self.budget = world or World(), budget
-        self.identity, self.names = dict(identity or {}), names
+        self.identity, self.names, self.watcher = dict(identity or {}), names, watcher
         self.device = next(network.parameters()).device
         self.checkpoints = Checkpoints(folder)
         if self.world.size > 1 and recipe.sync_batch_norm:
@@ -83,9 +86,12 @@ class Trainer:
             over = self.progress.done > 0 and self.budget.is_over()
             self._plan(self.progress.done if over else self.budget.plan(self.progress.done))
         self.events.emit("run_started", progress=self.progress, batches=len(self.loader))
+        if self.progress.done == 0:
+            self._look()
         while not self.finished():
             self._epoch()
         self.world.alone(self._write_metrics)  # a run may have been killed when only its last state was written
+        self.world.alone(self._write_watched)
         self.events.emit("run_ended", progress=self.progress)
         return self._best_weights()
 
@@ -126,6 +132,10 @@ class Trainer:
             )  # fmt: skip
             if progress.batch % self.recipe.accumulate and progress.batch < len(self.loader):
                 continue  # gradients that are being added up are in no checkpoint
+            if self.watcher and self.watcher.due(
+                progress.batch - self.recipe.accumulate, progress.batch, len(self.loader)
+            ):
+                self._look()
             if words.signal or words.save:
                 progress.seconds += now - last_save
                 self._save()
@@ -220,11 +230,16 @@ class Trainer:
         rates = self._rates(progress.lr, at)
         for group in self.optimizer.param_groups:
             group["lr"] = rates[group["part"]]
+        watcher = self.watcher if self.world.first else None
+        if watcher is not None:
+            watcher.before_step()  # the gradient as it is, before it is clipped
         if recipe.clip_norm is not None:
             norm = whole(nn.utils.clip_grad_norm_(self.network.parameters(), recipe.clip_norm))
             if not torch.isfinite(norm):
                 self._diverged(f"the gradient's norm became {norm.item()}", batch)
         self.optimizer.step()
+        if watcher is not None:
+            watcher.after_step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update(self.network)
@@ -249,6 +264,7 @@ class Trainer:
         ended = time.monotonic()
         if self.budget is not None:
             self.budget.took(progress.done)
+        self._look()
         weights = self._weights()
         self._refuse_infinite(weights)
         learned = {name for name, _ in self.network.named_parameters()}
@@ -280,6 +296,27 @@ class Trainer:
     def _write_metrics(self) -> None:
         lines = (json.dumps(row, allow_nan=False) for row in self.progress.history)
         write_atomic(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+
+    def _write_watched(self) -> None:
+        if self.watcher is not None:
+            lines = (json.dumps(row, allow_nan=False) for row in self.progress.watched)
+            write_atomic(self.folder / "watch.jsonl", "".join(line + "\n" for line in lines))
+
+    def _look(self) -> None:
+        """One more row of what the first process's watcher sees; the others wait for it."""
+        if self.watcher is not None:
+            self.world.alone(self._add_row)
+
+    def _add_row(self) -> None:
+        progress, rows = self.progress, self.progress.watched
+        assert self.watcher is not None
+        if rows and rows[-1]["steps"] == progress.steps:
+            return  # a time budget ended the epoch where a row was due
+        rows.append({"epoch": progress.done / len(self.loader), "steps": progress.steps} | self.watcher.row())
+        if len(rows) > ROWS:
+            half = len(rows) // 2
+            rows[:half] = rows[:half:2]
+        self._write_watched()
 
     def _validate(self, weights: dict[str, Tensor]) -> dict[str, float] | None:
         if self.average is None:
@@ -338,6 +375,7 @@ class Trainer:
             "files": [self.names[row] for row in rows if row < len(self.names)],
         }  # fmt: skip
         self.world.alone(lambda: write_atomic(self.folder / "diverged.json", json.dumps(facts, indent=1)))
+        self._look()  # how it came to that
         kept = "; the last checkpoint is finite" if self.checkpoints.exist() else ""
         raise DivergedError(
             f"{what} in epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1} "
@@ -350,6 +388,8 @@ class Trainer:
             self.progress.spent = self.budget.gone()
         tensors = state.tensors_of(self.network, self.optimizer, self.average)
         self._refuse_infinite(tensors)
+        if self.watcher is not None:  # what it counted may be infinite, and the run goes on
+            tensors |= {f"watch/{name}": value for name, value in self.watcher.tensors().items()}
         facts = state.facts_of(self.progress, self.average, self.identity)
         self.world.alone(lambda: self.checkpoints.save(facts, tensors, self.progress.best_file))
         self.events.emit("checkpoint_written", path=self.checkpoints.pointer)
@@ -359,7 +399,9 @@ class Trainer:
         ModelFileError where it is damaged, UsageError where it was made with other settings."""
         found = self.checkpoints.load(fall_back=fall_back)
         state.compare(found, self.identity, self.checkpoints.pointer)
-        self.progress = state.restore(found, self.network, self.optimizer, self.average, self.checkpoints.pointer)
+        self.progress = state.restore(
+            found, self.network, self.optimizer, self.average, self.checkpoints.pointer, self.watcher
+        )
         if self.progress.best_file is not None:
             self.checkpoints.check(self.progress.best_file)  # before hours are spent
         if self.recipe.epochs is not None:

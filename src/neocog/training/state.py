@@ -2,6 +2,7 @@
 
 network/…   weights and buffers        optimizer/NAME/…   what the optimizer keeps of a parameter
 average/…   their moving average       facts: progress, the average's steps, what the run was made with
+watch/…     what a watcher has counted since its last row
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from torch.optim import Optimizer
 from neocog.core.errors import ModelFileError, UsageError
 from neocog.training.average import WeightAverage
 from neocog.training.checkpoint import State
-from neocog.training.contracts import Progress
+from neocog.training.contracts import Progress, Watcher
 from neocog.training.world import like, whole
 
 
@@ -55,8 +56,9 @@ def compare(found: State, identity: Mapping[str, Any], where: Path) -> None:
 
 
 def restore(
-    found: State, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None, where: Path
-) -> Progress:
+    found: State, network: nn.Module, optimizer: Optimizer, average: WeightAverage | None, where: Path,
+    watcher: Watcher | None = None,
+) -> Progress:  # fmt: skip
     """ModelFileError where the state does not fit the network."""
     tensors = found.tensors
     try:
@@ -67,6 +69,9 @@ def restore(
             average.steps = found.facts["average_steps"]
             for name, value in average.values.items():
                 value.copy_(like(tensors[f"average/{name}"], value))
+        if watcher is not None:
+            start = "watch/"
+            watcher.load({key.removeprefix(start): one for key, one in tensors.items() if key.startswith(start)})
         progress = Progress(**found.facts["progress"])
         accuracy, loss = progress.best_score
         progress.best_score = accuracy, loss  # JSON has no tuples
