@@ -497,7 +497,7 @@ def test_a_training_seen_from_inside_is_drawn():
     assert "stage5.3.body.conv33.conv, until epoch 20: 8.4e-7" in names[0]
     assert shown[names[0]] == 0.0
     assert max(shown.values()) == 1.0
-    assert '<text x="128" y="11.0" text-anchor="end">stage0.0…conv0.conv</text>' in chart
+    assert '<text x="136" y="11.0" text-anchor="end">stage0.0…conv0.conv</text>' in chart
 
 
 def test_updates_are_pale_at_the_rule_of_thumb_and_differ_around_it():

@@ -207,7 +207,8 @@ class Preparation:
                 learner.network, learner.probe(), points=self.points, seed=config.seed,
                 per_epoch=rows_per_epoch(length, batches, config.batch),
             )  # fmt: skip
-            self.tell([("watch", self.watching.words())])
+            alone = "the head alone, as nothing else learns: " if learner.embedded else ""
+            self.tell([("watch", alone + self.watching.words())])
         trainer = Trainer(
             learner.network, task, learner.loader, learner.regime, learner.recipe, folder=folder,
             validate=learner.validate, events=self.events, world=self.world, budget=budget,

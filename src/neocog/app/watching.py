@@ -80,7 +80,9 @@ class Watching:
         surface = f"at the end, the loss at {self.points} x {self.points} places around the weights"
         if not self.points:
             surface = f"the loss around the weights is left out, as it would take more than {SHARE:.0%} of the time"
-        return f"{len(self.steps.layers)} layers at every step, {pictures} {self.probe.of} pictures {often}; {surface}"
+        layers = len(self.steps.layers)
+        what = f"{layers} layer{'s' if layers != 1 else ''}"
+        return f"{what} at every step, {pictures} {self.probe.of} pictures {often}; {surface}"
 
     def write_surface(self, folder: Path, events: Events) -> None:
         """Of the weights that the network has now."""

@@ -11,7 +11,7 @@ from neocog.report import charts
 from neocog.report.charts import WIDTH
 from neocog.report.watch_model import LayerCourse, LossPlane, Spread, StageCourse
 
-NAMES = 134  # units for the names of layers
+NAMES = 142  # units for the names of layers
 LETTERS = 21  # of a name that fit there
 COLUMNS = 30  # of more rows an even choice is drawn
 TALL, LOW = 13.0, 6.0  # of a layer's row: where there are few, where there are many
@@ -86,7 +86,9 @@ def _map(
             body += Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>').format(
                 x, bottom + 15, charts.number(round(epochs[i], 2))
             )
-    body += Markup('<text class="axis" x="{}" y="{:.1f}" text-anchor="end">epoch</text>').format(NAMES - 6, bottom + 15)
+    body += Markup('<text class="axis" x="{}" y="{:.1f}" text-anchor="end">epoch</text>').format(
+        NAMES - 18, bottom + 15
+    )
     body += _bar(NAMES, bottom + 26, WIDTH - NAMES - 2, colour, ends)
     words = f"{len(rows)} layers, {len(chosen)} times from epoch {epochs[0]:g} to {epochs[-1]:g}."
     return charts._svg(title, words, body, height=math.ceil(bottom + 56))
@@ -114,7 +116,7 @@ def _bar(x: float, y: float, wide: float, colour: Colour, ends: Sequence[tuple[f
         place, strength = colour(10 ** (low + (i + 0.5) / BAR * (high - low)))
         body += Markup(
             '<rect class="cell{}" style="--s:{:.2f}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="9"/>'
-        ).format(place, strength, x + i * wide / BAR, y, wide / BAR)
+        ).format(place, strength, x + i * wide / BAR, y, wide / BAR + 0.4)  # no seams
     for (value, text), anchor in zip(ends, ("start", *["middle"] * (len(ends) - 2), "end"), strict=True):
         share = (math.log10(value) - low) / (high - low)
         body += Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
