@@ -3,7 +3,8 @@
 Two runs of the same settings and seed stand side by side, one of them watched; each round is an epoch of both, the one
 that begins changes from round to round, and a ratio is formed within a round, so what disturbs a round disturbs both.
 Steps: the images per second of the steps alone, which pay for norms and for one more copy of the weights. Epoch: all
-of it, also the look inside that ends it, validation and checkpoint. The surface is drawn once, after the training.
+of it, also the look inside that ends it, validation and checkpoint; CPU: the processor's time for it, which others
+on the same cores disturb less. The surface is drawn once, after the training.
 """
 
 import argparse
@@ -39,7 +40,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     print(describe(), flush=True)
-    print("\n| | images/s | watched | steps take | an epoch takes | surface, s | idle before |\n" + "|---" * 7 + "|")
+    print(
+        "\n| | images/s | watched | steps take | an epoch takes | CPU | surface, s | idle before |\n" + "|---" * 8 + "|"
+    )
     with tempfile.TemporaryDirectory() as temporary:
         for number, (name, settings) in enumerate(CASES.items()):
             if options.cases and not any(word in name for word in options.cases):
@@ -63,11 +66,12 @@ def row(name: str, settings: dict[str, Any], folder: Path, rounds: int) -> str:
         measured = {one is watched: epoch(one) for one in order}
         found.append((*measured[False], *measured[True]))
     assert watched.watching is not None
-    surface = seconds(partial(watched.watching.write_surface, watched.folder, Events()))
-    speed, slower = (median(one[i] for one in found) for i in (0, 2))
-    steps = median(one[0] / one[2] for one in found)
-    whole = median(one[3] / one[1] for one in found)
-    cells = (name, f"{speed:,.0f}", f"{slower:,.0f}", f"{steps:.3f}x", f"{whole:.3f}x", f"{surface:.1f}", f"{idle:.0%}")
+    surface, _ = seconds(partial(watched.watching.write_surface, watched.folder, Events()))
+    speed, slower = (median(one[i] for one in found) for i in (0, 3))
+    steps = median(one[0] / one[3] for one in found)
+    whole, cpu = (median(one[i + 3] / one[i] for one in found) for i in (1, 2))
+    cells = (name, f"{speed:,.0f}", f"{slower:,.0f}", f"{steps:.3f}x", f"{whole:.3f}x", f"{cpu:.3f}x", f"{surface:.1f}",
+             f"{idle:.0%}")  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
@@ -77,16 +81,17 @@ def session(settings: dict[str, Any], folder: Path, watch: bool) -> Session:
     return prepare(config, folder, Events(), World())
 
 
-def epoch(one: Session) -> tuple[float, float]:
-    """(images per second of the steps, seconds of all)"""
-    took = seconds(one.trainer._epoch)
-    return one.trainer.progress.history[-1]["images_per_second"], took
+def epoch(one: Session) -> tuple[float, float, float]:
+    """(images per second of the steps, seconds of all, of them on the processor)"""
+    took, cpu = seconds(one.trainer._epoch)
+    return one.trainer.progress.history[-1]["images_per_second"], took, cpu
 
 
-def seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
+def seconds(work: Callable[[], None]) -> tuple[float, float]:
+    """(on the clock, of the processor)"""
+    began, cpu = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu
 
 
 if __name__ == "__main__":

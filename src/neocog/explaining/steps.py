@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-GRADIENT, LARGEST, STEPS, UPDATE, UPDATES = range(5)  # rows of the sums
+LARGEST = 4  # row of what is no sum: mean gradient, steps, ratio and steps with one stand before it
 
 
 def weights_of(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -40,7 +40,7 @@ class Steps:
         self._moving: list[int] = []  # numbers of the weights that learn now
         self._old: list[Tensor] = []
         self._places = torch.zeros(0, dtype=torch.int64)  # of the layers that they belong to
-        self._learns = self._size = torch.zeros(0)
+        self._learns = self._norms = torch.zeros(0)
 
     @torch.no_grad()
     def before(self) -> None:
@@ -55,11 +55,8 @@ class Steps:
             return
         weights: list[Tensor] = [self._weights[i] for i in moving]
         torch._foreach_copy_(self._old, weights)
-        self._size = self._norms(weights)
-        gradient = self._norms([weight.grad for weight in weights if weight.grad is not None])
-        self.sums[GRADIENT] += gradient
-        self.sums[LARGEST] = torch.maximum(self.sums[LARGEST], gradient)
-        self.sums[STEPS] += self._learns
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        self._norms = torch.stack(torch._foreach_norm([*weights, *gradients])).float().view(2, -1)
 
     @torch.no_grad()
     def after(self) -> None:
@@ -67,15 +64,18 @@ class Steps:
         if not self._moving:
             return
         torch._foreach_sub_(self._old, [self._weights[i] for i in self._moving])
-        known = self._size > 0  # weights that start at 0 have no ratio at their first step
-        self.sums[UPDATE] += torch.where(known, self._norms(self._old) / self._size, 0.0)
-        self.sums[UPDATES] += known
+        moved = torch.stack(torch._foreach_norm(self._old)).float()
+        squares = torch.vstack([self._norms, moved]).square_()
+        size, gradient, moved = torch.zeros_like(self.sums[:3]).index_add_(1, self._places, squares).sqrt_()
+        known = size > 0  # weights that start at 0 have no ratio at their first step
+        self.sums[:LARGEST] += torch.stack([gradient, self._learns, torch.where(known, moved / size, 0.0), known])
+        torch.maximum(self.sums[LARGEST], gradient, out=self.sums[LARGEST])
 
     def row(self) -> list[dict[str, Any]]:
         """Of every layer, over the steps since the last row; None where it did not learn. Then all begins anew."""
         rows = []
         for layer, sums in zip(self.layers, self.sums.T.tolist(), strict=True):
-            gradient, largest, steps, update, updates = sums
+            gradient, steps, update, updates, largest = sums
             rows.append({
                 "layer": layer,
                 "steps": int(steps),
@@ -91,8 +91,3 @@ class Steps:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         self.sums.copy_(tensors["sums"])
-
-    def _norms(self, tensors: list[Tensor]) -> Tensor:
-        """(layers,) of tensors that belong to the weights that learn; 0 for the other layers."""
-        norms = torch.stack(torch._foreach_norm(tensors)).float()
-        return torch.zeros_like(self.sums[0]).index_add_(0, self._places, norms.square()).sqrt()
