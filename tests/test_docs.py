@@ -63,7 +63,7 @@ def test_the_page_of_maps_shows_what_was_measured() -> None:
     found = [results[key] for key in results if key.startswith("areas/squeezenet1_1/")]
     shown = f"{sum(row['Grad-CAM'][0] for row in found) / len(found):.3f}"
     assert f"| Grad-CAM | {shown} |" in page.partition("### SqueezeNet")[2]
-    assert found[0].keys() == results["pointing/mobilenet_v2/0"].keys()
+    assert {"Grad-CAM", "guided backpropagation", "SmoothGrad"} <= results["pointing/mobilenet_v2/0"].keys()
 
 
 # docs/lecture-numbers.md

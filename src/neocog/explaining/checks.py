@@ -77,5 +77,6 @@ def blurred(x: Tensor, share: float = 1 / 20) -> Tensor:
     line = line / line.sum()
     channels = x.shape[1]
     padded = F.pad(x, (reach,) * 4, mode="reflect")
-    rows = F.conv2d(padded, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
-    return F.conv2d(rows, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
+    with torch.autocast(x.device.type, enabled=False):  # in bf16 such long kernels take seconds on a CPU
+        rows = F.conv2d(padded, line.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels)
+        return F.conv2d(rows, line.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
