@@ -49,7 +49,8 @@ score tells that they are needed.
 
 NOTE = """
 captum's guided backpropagation changes `nn.ReLU` modules only. MobileNetV2 has ReLU6, so that there it is the plain
-gradient; neocog's changes every ReLU on its way into torch, however it is spelled.
+gradient; neocog's changes every ReLU on its way into torch, however it is spelled. grad-cam's Grad-CAM++ adds 1e-6 to a
+denominator that is often smaller than that; neocog's has equation 19 as it stands.
 """
 
 
@@ -101,7 +102,7 @@ def complete(results: Results) -> list[str]:
     lines = []
     for name, shown in NETWORKS.items():
         found = rows(results, f"complete/{name}")
-        for steps in found[0]:
+        for steps in sorted(found[0], key=int):
             cells = [f"{pick(row[steps][i] for row in found):.2%}" for i in (0, 1) for pick in (median, max)]
             lines.append(f"| {shown} | {steps} | " + " | ".join(cells) + " |")
     return lines

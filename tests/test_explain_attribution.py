@@ -161,7 +161,7 @@ def test_integrated_gradients_are_complete() -> None:
         assert float(found.map.sum()) == pytest.approx(found.difference + found.error, rel=1e-5)
 
 
-def test_steps_go_where_the_gradient_jumps() -> None:
+def test_steps_go_where_the_gradient_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
     """relu(w x - c) has its one jump at c / w x of the way; 64 equal steps would be off by up to 1 / 64 of it."""
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 1), nn.ReLU())
     weight, x = torch.tensor([1.0, -2, 3, 0.5]), torch.tensor([1.0, 0.5, 2, -1])
@@ -171,6 +171,8 @@ def test_steps_go_where_the_gradient_jumps() -> None:
         found = integrated(network, x[None, :, None, None], 0, steps=steps)
         assert torch.allclose(found.map.flatten(), wanted, rtol=1e-3)
         assert found.difference == pytest.approx(float(weight @ x) - 1)
+    monkeypatch.setattr("neocog.explaining.integrated.HELD", 16 * 4 * 20)  # bytes of 20 gradients
+    assert torch.allclose(integrated(network, x[None, :, None, None], 0, steps=200).map.flatten(), wanted, rtol=1e-3)
     with pytest.raises(UsageError, match="1 steps are too few"):
         integrated(network, x[None, :, None, None], 0, steps=1)
 

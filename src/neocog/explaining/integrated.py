@@ -16,7 +16,8 @@ from neocog.core.errors import UsageError
 from neocog.explaining.attribution import TOGETHER, score
 from neocog.explaining.taps import untouched
 
-HELD = 64  # gradients that are kept at once; of more steps, this many on each part of the way
+HELD = 2**28  # bytes of gradients that are kept at once, 445 of pictures of 224 x 224; of more steps, each part of the
+# way has as many
 HALVED = 8  # intervals at a time
 
 
@@ -39,7 +40,7 @@ def integrated(
         raise UsageError(f"{steps} steps are too few for a way", "give at least 2")
     start = torch.zeros_like(x) if baseline is None else baseline
     way = Way(network, target, start.detach(), (x - start).detach(), together)
-    parts = -(-steps // HELD)
+    parts = -(-steps // max(16, HELD // (4 * x[0].numel())))
     ends = torch.linspace(0, 1, parts + 1, dtype=torch.float64).tolist()
     total = torch.zeros_like(x[0])
     with untouched(network):
