@@ -174,7 +174,7 @@ def test_errors_say_what_there_is(neocog: Command, made: Path, tmp_path: Path) -
     for text in ("", "conv1.conv:", "conv1.conv:x", "conv1.conv:1:2,", "conv1.conv:-1:2,3", "conv1.conv:1:2,3:4"):
         refused(text, "names no unit", "LAYER:CHANNEL:ROW,COLUMN")
     refused("conv1.conv:1:2,3", "exclude each other", more=("--mistakes", "2"))
-    refused("conv1.conv:1:2,3", "exclude each other", more=("--class", "red"))
+    refused("conv1.conv:1:2,3", "--class does not go with --unit", more=("--class", "red"))
     one_line_error(neocog("explain", made / "plain", "--unit", "conv1.conv"), 2, "--unit needs a picture")
     one_line_error(neocog("explain", made / "plain", tmp_path / "none.png", "--unit", "conv1.conv"), 3, "none.png")
     one_line_error(neocog("explain", tmp_path / "none", picture, "--unit", "conv1.conv"), 2, "none")
