@@ -77,7 +77,7 @@ def looks_of(opened: Opened, x: Tensor, target: int, layer: str | None) -> Looks
 
 def courses_of(opened: Opened, x: Tensor, target: int, heat: Tensor) -> tuple[tuple[float, float], list[float]]:
     """(areas of deletion and insertion), the course of the deletion; as the run answers, in bf16 where it does."""
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=opened.machine.bf16):
+    with opened.precision():
         gone = checks.deletion(opened.network, x, target, heat, steps=STEPS)
         come = checks.insertion(opened.network, x, target, heat, steps=STEPS)
     return (checks.area(gone), checks.area(come)), gone

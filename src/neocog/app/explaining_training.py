@@ -59,7 +59,7 @@ class Training:
         pictures: dict[int, Tensor] = {}
         seen = passing(opened, data, chosen(data.rows("train")), pictures)
         patches: list[list[Patch]] = []
-        with embeddings(network) as vectors:
+        with opened.precision(), embeddings(network) as vectors:
             if layer:
                 patches = strongest(network, seen, layer, most=PATCHES)
             else:
@@ -91,7 +91,7 @@ def passing(
 def behind(opened: Opened, training: Training, x: Tensor, target: int, made: int = 0) -> Behind:
     """`made`: of how many channels a picture is made."""
     network, data = opened.network, training.data
-    with untouched(network), torch.no_grad(), embeddings(network) as own:
+    with untouched(network), torch.no_grad(), opened.precision(), embeddings(network) as own:
         network(x)
     near = F.cosine_similarity(training.vectors, own[0])
     order = near.argsort(descending=True, stable=True)[:NEAREST].tolist()
