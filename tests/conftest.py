@@ -1,6 +1,7 @@
 """What every test may rely on: no network but loopback, two threads, an empty cache folder, judges where installed."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +86,16 @@ def neocog(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
         return Result(int(caught.value.code or 0), out, err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Chromium, for tests that look at pages."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("there is no Chromium to look with")
+    with playwright.sync_playwright() as p:
+        instance = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield instance
+        instance.close()

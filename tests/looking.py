@@ -1,6 +1,5 @@
 """Every way of looking inside, once and as briefly as it goes, for sweeps over many networks."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -54,19 +53,3 @@ WAYS: dict[str, Way] = {
     "made": lambda n, x: visualise.visualise(n, visualise.Class(CLASS), x.shape[-2:], *scale(x), steps=1).picture,
     "unit": first_unit,
 }
-
-
-def fingerprint(network: nn.Module, *, numbers: bool = True) -> str:
-    """Of weights, buffers, modes, flags, gradients, hooks and the random generator, quickly also of large networks;
-    quicker without `numbers`: then by how often each tensor was written to."""
-    digest = hashlib.blake2b(torch.get_rng_state().numpy().tobytes())
-    for module in network.modules():
-        hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-        digest.update(f"{module.training} {[len(some) for some in hooks]}".encode())
-    for name, value in [*network.named_parameters(), *network.named_buffers()]:
-        digest.update(f"{name} {value.requires_grad} {value._version} {value.data_ptr()}".encode())
-        if value.numel() and numbers:
-            digest.update(value.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
-        if value.grad is not None and numbers:
-            digest.update(value.grad.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

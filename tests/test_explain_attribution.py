@@ -1,6 +1,5 @@
 """Attribution against judges: finite differences, captum, closed forms, brute force; and networks left as they were."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from neocog.explaining import attribution as a
 from neocog.explaining.cam import grad_cam
 from neocog.explaining.integrated import integrated
 from neocog.explaining.taps import Tapped, untouched
+from untouched import fingerprint
 
 
 def he(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -38,19 +38,6 @@ def small(act: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
 
 def picture(side: int = 12, channels: int = 3, seed: int = 0) -> Tensor:
     return torch.randn(1, channels, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def state(network: nn.Module) -> str:
-    """A hash of all that must stay: weights, buffers, modes, gradients, flags, hooks, the generator."""
-    digest = hashlib.sha256(torch.get_rng_state().numpy().tobytes())
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode() + tensor.detach().numpy().tobytes())
-    for name, module in network.named_modules():
-        hooks = len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
-        digest.update(f"{name}{type(module)}{module.training}{hooks}".encode())
-    for weight in network.parameters():
-        digest.update(f"{weight.requires_grad}{None if weight.grad is None else weight.grad.sum()}".encode())
-    return digest.hexdigest()
 
 
 # --- judges ---
@@ -283,21 +270,21 @@ def test_the_network_stays_what_it_was(method: str) -> None:
     next(network.parameters()).requires_grad_(False)
     last = list(network.parameters())[-1]
     last.grad = torch.ones_like(last)
-    before = state(network)
+    before = fingerprint(network)
     METHODS[method](network, picture(28))
-    assert state(network) == before
+    assert fingerprint(network) == before
 
 
 def test_also_after_an_error() -> None:
     network = he(small()).train()
-    before = state(network)
+    before = fingerprint(network)
     with pytest.raises(UsageError, match="no class 9"):
         a.gradient(network, picture(), 9)
     with pytest.raises(UsageError, match="no layer 'nowhere'"):
         grad_cam(network, picture(), 1, "nowhere")
     with pytest.raises(UsageError, match="has no grid"):
         grad_cam(network, picture(), 1, "7")
-    assert state(network) == before
+    assert fingerprint(network) == before
 
 
 def test_batch_norm_and_dropout_are_as_in_use() -> None:

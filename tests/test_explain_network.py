@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,18 +287,6 @@ def test_pictures_are_made_where_they_can_be_paid(name: str, side: int, each: in
     alone = cost(network, (network.in_channels, side, side)).macs
     assert maker.cost([], 0, 2) == 2 * 64 * alone
     assert maker.cost(stages, 2, 0) == 2 * maker.cost(stages, 1, 0) < 2 * 64 * len(stages) * alone
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium to look with")
-    with playwright.sync_playwright() as p:
-        instance = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield instance
-        instance.close()
 
 
 @pytest.mark.parametrize("width", [360, 1100])

@@ -13,7 +13,8 @@ from neocog.explaining import attribution as a
 from neocog.explaining import checks
 from neocog.explaining.patches import read, strongest, strongest_of
 from neocog.explaining.rectified import Rectified
-from test_explain_attribution import he, picture, small, state
+from test_explain_attribution import he, picture, small
+from untouched import fingerprint
 
 
 def pictures(count: int, side: int = 20, channels: int = 3) -> Tensor:
@@ -22,10 +23,10 @@ def pictures(count: int, side: int = 20, channels: int = 3) -> Tensor:
 
 def test_the_strongest_are_those_of_a_sort() -> None:
     network, x = he(small()), pictures(23)
-    before = state(network)
+    before = fingerprint(network)
     batches = [(torch.arange(start, min(start + 5, 23)), x[start : start + 5]) for start in range(0, 23, 5)]
     found = strongest(network, batches, "4", most=9)
-    assert state(network) == before
+    assert fingerprint(network) == before
     with torch.no_grad():
         maps = network[:5](x).numpy()
     assert len(found) == maps.shape[1] == 8
@@ -130,10 +131,10 @@ def test_what_matters_goes_first() -> None:
 
 def test_a_map_of_edges_survives_and_a_gradient_does_not() -> None:
     network = he(neocog.create_model("mnist_convnet", in_channels=3, num_classes=4))
-    before = state(network)
+    before = fingerprint(network)
     x = picture(28)
     twin = checks.randomised(network)
-    assert state(network) == before
+    assert fingerprint(network) == before
     edges = x[0].diff(dim=2).abs().sum(0)
     assert checks.rank_correlation(edges, edges) == pytest.approx(1)
     slopes = [a.gradient(either, x, 1).sum(0) for either in (network, twin)]

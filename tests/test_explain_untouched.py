@@ -10,10 +10,11 @@ from torch import Tensor
 
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import drawn, pictures, small_shape
-from looking import WAYS, fingerprint
+from looking import WAYS
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup, names
+from untouched import fingerprint
 
 SPECS = {name: lookup(name).spec for name in names()}
 ALL = [name for name, spec in SPECS.items() if spec.task == "classification" and len(spec.input_shape) == 3]

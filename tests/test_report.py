@@ -2,7 +2,6 @@
 
 import io
 import re
-import shutil
 from dataclasses import fields, is_dataclass, replace
 from html import unescape
 from html.parser import HTMLParser
@@ -541,18 +540,6 @@ def test_a_loss_that_is_nowhere_finite_is_not_drawn():
 )
 def test_long_names_keep_what_tells_layers_apart(name, shown):
     assert watch_charts.cut(name) == shown
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium to look with")
-    with playwright.sync_playwright() as p:
-        instance = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield instance
-        instance.close()
 
 
 @pytest.mark.parametrize("width", [360, 390, 1280])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neocog import report
 from neocog.app.explaining import Explained, Explainer
-from neocog.app.run import Run
+from neocog.app.pretrained import open_run
 from neocog.core.errors import UsageError
 from neocog.core.files import write_atomic
 
@@ -24,7 +24,7 @@ def explain_mistakes(
     folder = Path(out) if out is not None else Path(f"{Path(run)}-mistakes")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists already, and is not overwritten unasked", "give another --out")
-    explainer = Explainer(Run.open(run), layer=layer, training=training, made=made)
+    explainer = Explainer(open_run(run), layer=layer, training=training, made=made)
     files = explainer.mistakes(most)
     folder.mkdir(parents=True, exist_ok=True)
     pages = []

@@ -22,9 +22,7 @@ from neocog.explaining.rectified import cut_at
 from neocog.explaining.taps import stage_names, untouched
 
 BINS = 32
-SPREAD = (
-    4.0  # standard deviations to both sides of the mean, which the bins cover; what lies beyond is in the last ones
-)
+SPREAD = 4.0  # standard deviations to both sides of the mean, which the bins cover; the last ones hold what lies beyond
 SAMPLE = 16_384  # values of a stage and a batch
 
 
