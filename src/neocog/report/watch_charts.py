@@ -75,7 +75,7 @@ def _map(
         for column, i in enumerate(chosen):
             body += _cell(
                 NAMES + column * wide, y, wide, tall, values[i], colour,
-                f"{name}, until epoch {charts.number(epochs[i])}: ",
+                f"{name}, until epoch {charts.number(epochs[i])}: ", "did not learn",
             )  # fmt: skip
     bottom = top + len(rows) * tall
     last = -math.inf
@@ -95,12 +95,13 @@ def _map(
 
 
 def _cell(
-    x: float, y: float, wide: float, tall: float, value: float | None, colour: Colour, words: str
+    x: float, y: float, wide: float, tall: float, value: float | None, colour: Colour, words: str, none: str
 ) -> Markup:  # fmt: skip
+    """`none`: what is said where there is no value."""
     if value is None:
         return Markup(
             '<rect class="cell none" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
-        ).format(x, y, wide, tall, f"{words}did not learn")
+        ).format(x, y, wide, tall, f"{words}{none}")
     place, strength = colour(value)
     return Markup(
         '<rect class="cell{}" style="--s:{:.2f}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
@@ -194,28 +195,13 @@ def plane(found: LossPlane) -> Markup:
     for i, row in enumerate(found.losses):
         for j, value in enumerate(row):
             words = f"({found.places[j]:.2g}, {found.places[i]:.2g}): "
-            if value is None:
-                body += Markup(
-                    '<rect class="cell none" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">'
-                    "<title>{}</title></rect>"
-                ).format(x(j) - cell / 2, y(i) - cell / 2, cell, cell, f"{words}not finite")
-            else:
-                body += _cell(x(j) - cell / 2, y(i) - cell / 2, cell, cell, value, colour, f"{words}loss ")
-    levels = [[None if v is None else level(v) for v in row] for row in found.losses]
-    for k in range(1, LEVELS):
-        path = " ".join(
-            f"M{x(a[0]):.1f} {y(a[1]):.1f}L{x(b[0]):.1f} {y(b[1]):.1f}"
-            for a, b in contour(levels, low + (high - low) * k / LEVELS)
-        )
-        if path:
-            body += Markup('<path class="contour" d="{}"/>').format(path)
-    i, j = lowest(found)
-    middle = n // 2
-    body += Markup('<circle class="lowest" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x(j), y(i), cell * 0.36)
-    body += Markup('<path class="here" d="M{0:.1f} {2:.1f}H{1:.1f}M{3:.1f} {4:.1f}V{5:.1f}"/>').format(
-        x(middle) - 6, x(middle) + 6, y(middle), x(middle), y(middle) - 6, y(middle) + 6
-    )
-    for k in (0, middle, n - 1):
+            body += _cell(
+                x(j) - cell / 2, y(i) - cell / 2, cell, cell, value, colour, words + "loss " * (value is not None),
+                "not finite",
+            )  # fmt: skip
+    body += _contours([[None if v is None else level(v) for v in row] for row in found.losses], low, high, x, y)
+    body += _marks(found, x, y, cell * 0.36)
+    for k in (0, n // 2, n - 1):
         text = f"{found.places[k]:g}"
         body += Markup(
             '<text x="{:.1f}" y="{:.1f}" text-anchor="middle">{}</text>'
@@ -229,6 +215,31 @@ def plane(found: LossPlane) -> Markup:
     ).format(left + 6, left + 17, left + 80, left + 98, y=top + side + 64, t=top + side + 68)
     words = f"The loss at {n} by {n} places: from {power(min(known))} to {power(max(known))}."
     return charts._svg("Loss around the weights", words, body, height=math.ceil(top + side + 76))
+
+
+def _contours(
+    levels: Sequence[Sequence[float | None]], low: float, high: float, x: Callable[[float], float],
+    y: Callable[[float], float],
+) -> Markup:  # fmt: skip
+    body = Markup()
+    for k in range(1, LEVELS):
+        path = " ".join(
+            f"M{x(a[0]):.1f} {y(a[1]):.1f}L{x(b[0]):.1f} {y(b[1]):.1f}"
+            for a, b in contour(levels, low + (high - low) * k / LEVELS)
+        )
+        if path:
+            body += Markup('<path class="contour" d="{}"/>').format(path)
+    return body
+
+
+def _marks(found: LossPlane, x: Callable[[float], float], y: Callable[[float], float], radius: float) -> Markup:
+    """A ring at the lowest place, a cross at the weights."""
+    i, j = lowest(found)
+    middle = len(found.places) // 2
+    ring = Markup('<circle class="lowest" cx="{:.1f}" cy="{:.1f}" r="{:.1f}"/>').format(x(j), y(i), radius)
+    return ring + Markup('<path class="here" d="M{0:.1f} {2:.1f}H{1:.1f}M{3:.1f} {4:.1f}V{5:.1f}"/>').format(
+        x(middle) - 6, x(middle) + 6, y(middle), x(middle), y(middle) - 6, y(middle) + 6
+    )
 
 
 def lowest(found: LossPlane) -> tuple[int, int]:
