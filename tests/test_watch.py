@@ -28,7 +28,8 @@ from neocog.core.files import sha256_of
 from neocog.explaining.diagnosis import diagnose
 from neocog.explaining.inside import BINS, SAMPLE, awake, inside, sample, spread
 from neocog.explaining.steps import Steps
-from neocog.training.loop import ROWS, Trainer
+from neocog.training.loop import Trainer
+from neocog.training.watched import ROWS
 from untouched import fingerprint
 
 Rows = list[dict[str, Any]]
@@ -536,7 +537,7 @@ def test_a_long_run_keeps_a_bounded_number_of_rows(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert ROWS == 400
-    monkeypatch.setattr("neocog.training.loop.ROWS", 6)
+    monkeypatch.setattr("neocog.training.watched.ROWS", 6)
     more = COMMON | {"epochs": 12, "batch_size": 32}
     made = package.train(pictures, "mnist_fcn", out=tmp_path / "run", watch=True, **more)
     epochs = [row["epoch"] for row in read(made.folder).rows]

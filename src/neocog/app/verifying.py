@@ -23,7 +23,7 @@ from neocog.app.preparing import open_data
 from neocog.app.recomputing import columns, differences, leaves, places
 from neocog.app.reconstructing import reconstruct
 from neocog.app.run import FOLDS, RECONSTRUCTIONS, Run
-from neocog.app.watching import ROWS, read_rows
+from neocog.app.watching import read_rows
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
@@ -38,6 +38,7 @@ from neocog.evaluate.folds import join
 from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 from neocog.export.bundle import WEIGHTS, read_card
 from neocog.training.checkpoint import FOLDER, Checkpoints
+from neocog.training.watched import FILE
 
 Verdict = Literal["ok", "failed", "skipped"]
 DATA_CHANGED, DAMAGED = DataError.exit_code, ModelFileError.exit_code
@@ -213,8 +214,8 @@ def check_checkpoints(folder: Path, config: TrainConfig) -> Check:
         if [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] != progress["history"]:
             return verdict("checkpoints", ["metrics.jsonl"], "", "metrics.jsonl is not what the checkpoint remembers")
         if config.watch and read_rows(folder) != progress["watched"]:
-            return verdict("checkpoints", [ROWS], "", f"{ROWS} is not what the checkpoint remembers")
-    logs = f"metrics.jsonl and {ROWS} are" if config.watch else "metrics.jsonl is"
+            return verdict("checkpoints", [FILE], "", f"{FILE} is not what the checkpoint remembers")
+    logs = f"metrics.jsonl and {FILE} are" if config.watch else "metrics.jsonl is"
     well = f"{len(paths)} files have the sha256 of their names, and {logs} what they remember"
     return verdict("checkpoints", wrong, well, f"{len(wrong)} of {len(paths)} files are not what their names say")
 

@@ -21,8 +21,9 @@ from neocog.explaining.diagnosis import Diagnosis, diagnose
 from neocog.explaining.inside import inside
 from neocog.explaining.steps import Steps
 from neocog.explaining.surface import surface
+from neocog.training.watched import FILE
 
-ROWS, SURFACE = "watch.jsonl", "surface.json"
+SURFACE = "surface.json"
 AT_LEAST = 12  # rows, where the epochs are long enough for several
 APART = 2048  # training pictures between two rows, at least: to look inside then takes a few hundredths of the time
 GRIDS = (11, 9, 7, 5)  # points of a side of the surface
@@ -137,7 +138,7 @@ class Watched:
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """ModelFileError where the file is missing or damaged."""
-    path = folder / ROWS
+    path = folder / FILE
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         if not rows:

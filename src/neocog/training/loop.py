@@ -38,10 +38,10 @@ from neocog.training.checkpoint import Checkpoints
 from neocog.training.contracts import Loader, Progress, Recipe, Regime, Watcher
 from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
 from neocog.training.synchronised import synchronise
+from neocog.training.watched import add_row, write_rows
 from neocog.training.world import World, divide, together, whole
 
 CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
-ROWS = 400  # of a watcher: of more, every second one of the older half goes
 
 
 class Trainer:
@@ -91,7 +91,8 @@ class Trainer:
         while not self.finished():
             self._epoch()
         self.world.alone(self._write_metrics)  # a run may have been killed when only its last state was written
-        self.world.alone(self._write_watched)
+        if self.watcher is not None:
+            self.world.alone(lambda: write_rows(self.progress.watched, self.folder))
         self.events.emit("run_ended", progress=self.progress)
         return self._best_weights()
 
@@ -297,26 +298,10 @@ class Trainer:
         lines = (json.dumps(row, allow_nan=False) for row in self.progress.history)
         write_atomic(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
 
-    def _write_watched(self) -> None:
-        if self.watcher is not None:
-            lines = (json.dumps(row, allow_nan=False) for row in self.progress.watched)
-            write_atomic(self.folder / "watch.jsonl", "".join(line + "\n" for line in lines))
-
     def _look(self) -> None:
         """One more row of what the first process's watcher sees; the others wait for it."""
-        if self.watcher is not None:
-            self.world.alone(self._add_row)
-
-    def _add_row(self) -> None:
-        progress, rows = self.progress, self.progress.watched
-        assert self.watcher is not None
-        if rows and rows[-1]["steps"] == progress.steps:
-            return  # a time budget ended the epoch where a row was due
-        rows.append({"epoch": progress.done / len(self.loader), "steps": progress.steps} | self.watcher.row())
-        if len(rows) > ROWS:
-            half = len(rows) // 2
-            rows[:half] = rows[:half:2]
-        self._write_watched()
+        if (watcher := self.watcher) is not None:
+            self.world.alone(lambda: add_row(watcher, self.progress, len(self.loader), self.folder))
 
     def _validate(self, weights: dict[str, Tensor]) -> dict[str, float] | None:
         if self.average is None:
