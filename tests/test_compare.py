@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import neocog
-import test_report
 from command import Command, one_line_error
 from drawn import colours
 from killer import Killer
@@ -35,7 +34,6 @@ from neocog.training.budget import Pace
 from pages import assert_closed
 from test_report import HOSTILE, Seen, assert_inert
 
-browser = test_report.browser
 SMALL: dict[str, Any] = {"batch_size": 16, "image_size": 28, "lr": 0.003, "device": "cpu", "augment": "none"}
 CLOCKS = {"training_seconds", "latency_ms"}
 

@@ -1,7 +1,6 @@
 """The Pareto picture says what the numbers say: its points are read back from its axes, its names lie free."""
 
 import re
-import shutil
 from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
@@ -206,21 +205,15 @@ def test_what_cannot_be_drawn_is_refused(numbers):
         ParetoPoint("net\n", *numbers)
 
 
-def test_in_a_browser_letters_are_no_wider_than_was_planned(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium to look with")
+def test_in_a_browser_letters_are_no_wider_than_was_planned(browser, tmp_path):
     path = tmp_path / "pareto.html"
     style = "svg text { font: 11.5px system-ui, sans-serif; }"
     path.write_text(f"<style>{style}</style>{pareto('a', ZOO, x_name='seconds')}", "utf-8")
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": 390, "height": 800})
-        view.goto(path.as_uri())
-        corners = "b => [b.x, b.y, b.x + b.width, b.y + b.height]"
-        found = view.evaluate(f"[...document.querySelectorAll('text')].map(t => t.getBBox()).map({corners})")
-        browser.close()
+    view = browser.new_page(viewport={"width": 390, "height": 800})
+    view.goto(path.as_uri())
+    corners = "b => [b.x, b.y, b.x + b.width, b.y + b.height]"
+    found = view.evaluate(f"[...document.querySelectorAll('text')].map(t => t.getBBox()).map({corners})")
+    view.close()
     assert len(found) > 20
     assert all(left >= 0 and right <= WIDTH for left, _, right, _ in found)
     lines = [(left, top + 2, right, bottom - 2) for left, top, right, bottom in found]  # without the air between lines

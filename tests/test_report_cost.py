@@ -15,14 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import test_report
 from neocog import report as rp
 from neocog.core.errors import one_line
 from neocog.report import cost_model, cost_page, cost_pictures, cost_zoo
 from pages import assert_closed
 from test_report import HOSTILE, Seen, tags_of
-
-browser = test_report.browser
 
 
 def conv(name, in_shape, out_shape, k, stride, padding, field, jump, offset):

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 import neocog
-import test_report
 from command import Command, one_line_error
 from drawn import colours
 from killer import Killer
@@ -40,7 +39,6 @@ from neocog.training.budget import Pace
 from pages import assert_closed
 from test_report import HOSTILE, Seen, assert_inert
 
-browser = test_report.browser
 SMALL: dict[str, Any] = {"batch_size": 16, "image_size": 28, "device": "cpu", "epochs": 2}
 FLAGS = ("--batch-size", 16, "--image-size", 28, "--device", "cpu", "--epochs", 2)
 CLOCKS = {"seconds", "note", "folder"}
