@@ -37,6 +37,10 @@ BENDS: dict[str, tuple[Callable[[Any, Tensor], Tensor], tuple[str, ...]]] = {
     "silu by hand": (lambda m, y: y * torch.sigmoid(y), ("x * sigmoid(x)",)),
     "silu by hand, in place": (lambda m, y: y.mul_(y.sigmoid()), ("x * sigmoid(x)",)),
     "sigmoid": (lambda m, y: torch.sigmoid(y), ("sigmoid",)),
+    "stretched": (lambda m, y: 1.7159 * torch.tanh(y * (2 / 3)), ("1.7159 * tanh(0.666667 * x)",)),
+    "stretched, in place": (lambda m, y: y.div_(2).tanh_().mul_(3), ("3 * tanh(0.5 * x)",)),
+    "stretched one way": (lambda m, y: 2 * y.tanh(), ("2 * tanh(x)",)),
+    "silu with a factor": (lambda m, y: y * torch.sigmoid(1.702 * y), ("x * sigmoid(1.702 * x)",)),
     "softmax": (lambda m, y: y.softmax(1), ("softmax",)),
 }
 
@@ -57,6 +61,15 @@ def test_the_activation_is_the_networks_own(name: str) -> None:
         if found.norm and then[0] == "batch_norm":
             assert found.norm.scale * found.sum + found.norm.shift == pytest.approx(found.norm.result, **CLOSE)
     assert len(signs) == 2  # both sides of the bend were looked at
+
+
+def test_a_factor_belongs_to_an_activation_alone() -> None:
+    found = unit(written(lambda m, y: F.max_pool2d((y * 0.5).sigmoid(), 2)), X, "conv", 1, (1, 2))
+    assert found.then == ("sigmoid(0.5 * x)", "max_pool2d")
+    assert found.activated == pytest.approx(1 / (1 + math.exp(-0.5 * found.sum)), **CLOSE)
+    assert unit(written(lambda m, y: m.norm(y / 4).tanh()), X, "conv", 1, (1, 2)).then == ()
+    both = unit(written(lambda m, y: (b := y.relu()) * 3 + b), X, "conv", 1, (1, 2))
+    assert both.then == ("relu",)  # three times it is a branch of its own
 
 
 NOTHING: dict[str, Callable[[Any, Tensor], Tensor]] = {

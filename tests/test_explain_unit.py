@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from typing import Any
@@ -101,6 +102,15 @@ def page_of(network: nn.Module, x: Tensor, layer: str, channel: int, position: S
     read = Read(html)
     assert_closed(html, read.tags)
     return found, read
+
+
+def test_a_class_token_is_no_place_of_the_map() -> None:
+    found = plain(unit(nn.Sequential(nn.Linear(4, 3)), torch.ones(1, 5, 4), "0", 2, (0,)))
+    page = report.UnitPage("a.png", "run", "a network", "today", b"", (9, 11), None, found, b"map", (2, 2))
+    html = report.render_unit(page)
+    assert "this one is the class token's, which has no place among them" in html
+    assert 'class="box"' not in html
+    assert "(row 1, column 0 of 2 × 2)" in report.render_unit(replace(page, place=(1, 0)))
 
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

@@ -1,6 +1,7 @@
 """`neocog explain RUN IMAGE --unit ...` on runs: JSON and page against torch.nn.functional, names, errors."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 import neocog as package
 from command import Command, one_line_error
 from drawn import colours
+from neocog.app.explaining_unit import map_around
 from neocog.app.opened import Opened
 from neocog.core.errors import UsageError
 from test_explain_unit import Read, assert_adds_up
@@ -26,10 +28,12 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`plain`: a small classifier of colours; `coder`: an autoencoder; `mobile`: a MobileNetV2; `picture.png`."""
+    """`plain`: a small classifier of colours; `coder`, `patches`: autoencoders, the second of 7 x 7 tokens; `mobile`: a
+    MobileNetV2; `picture.png`."""
     place = tmp_path_factory.mktemp("unit")
     colours(place / "data", 12, noise=200, tint=50)
-    for name, model, size in (("plain", "mnist_convnet", 28), ("coder", "conv_ae", 28), ("mobile", "mobilenet_v2", 32)):
+    runs = [("plain", "mnist_convnet", 28), ("coder", "conv_ae", 28), ("patches", "patch_ae", 28)]
+    for name, model, size in (*runs, ("mobile", "mobilenet_v2", 32)):
         package.train(place / "data", model, out=place / name, epochs=1, image_size=size, batch_size=8, device="cpu")
     Image.open(place / "data" / "red" / "00.png").save(place / "picture.png")
     return place
@@ -54,6 +58,30 @@ UNITS = [
     ("mobile", "stages.row2.0.body.depthwise.conv", ":9:0,3", "depthwise"),
     ("mobile", "stages.row2.0.body.expand.conv", ":9:7,3", "one by one"),
 ]
+
+
+def test_tokens_that_make_a_square_are_a_map(neocog: Command, made: Path, tmp_path: Path) -> None:
+    layer, page = "stages.layer2.linear1", tmp_path / "a.html"
+    words = ("explain", made / "patches", made / "picture.png", "--unit", f"{layer}:5:17", "--json", "--out", page)
+    result = neocog(*words)
+    assert result.code == 0, result.err
+    told, html = json.loads(result.out), page.read_text("utf-8")
+    wanted = by_torch(made / "patches", made / "picture.png", layer)[0, :, 5]
+    assert torch.allclose(torch.tensor(told["map"], dtype=torch.float64), wanted.reshape(7, 7), atol=1e-5)
+    assert told["map"][2][3] == pytest.approx(told["output"], abs=1e-5)  # the fused way of torch differs a little
+    assert "token 17 (row 2, column 3 of 7 × 7)" in html
+    assert (f"{3 - 7 / 60}", f"{2 - 7 / 60}") in re.findall(r'<rect class="box" x="([^"]+)" y="([^"]+)"', html)
+
+
+def test_a_class_token_has_no_place_in_the_map() -> None:
+    numbers = torch.arange(50.0)
+    whole, place = map_around(numbers, (0,))
+    assert whole is not None
+    assert place is None
+    assert torch.equal(whole, numbers[1:].reshape(7, 7))
+    assert map_around(numbers, (1,))[1] == (0, 0)
+    assert map_around(numbers, (9,))[1] == (1, 1)
+    assert map_around(numbers[:48], (9,)) == (None, None)  # 48 make no square
 
 
 @pytest.mark.parametrize(("run", "layer", "place", "why"), UNITS, ids=[unit[3] for unit in UNITS])

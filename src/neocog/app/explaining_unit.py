@@ -20,6 +20,7 @@ from neocog.core.errors import UsageError
 from neocog.core.files import write_atomic
 from neocog.data.preprocess import denormalise
 from neocog.explaining.arithmetic import Unit, layer_of, unit
+from neocog.explaining.maps import grid
 from neocog.explaining.patches import Box, box_of, field_of
 from neocog.explaining.plain import plain
 from neocog.explaining.pools import Index, taken_from
@@ -50,7 +51,8 @@ class Wanted(NamedTuple):
 @dataclass(frozen=True)
 class ExplainedUnit:
     """`box`: (top, left, bottom, right) of the network's input that the unit can see, None where that is not known.
-    `map`: all numbers of its channel, None where they lie on no grid. `chosen`: in words, what was not asked for."""
+    `map`: all numbers of its channel by row and column, of tokens too; None where they lie on no grid. `chosen`: in
+    words, what was not asked for."""
 
     file: Path
     unit: Unit
@@ -93,7 +95,7 @@ def explain_unit(
             f"the layer {layer} gives {found.output} there, which no arithmetic explains", "train it again"
         )
     box = seen_by(network, tuple(x.shape[1:]), layer, position)
-    own = maps[(channel, *position[:-2])] if len(position) > 1 else None
+    own, place = map_around(maps[channel], position)
     first = reads_picture(found, x)
     path = Path(out) if out is not None else Path(f"{Path(run)}-unit.html")
     page = report.UnitPage(
@@ -102,11 +104,26 @@ def explain_unit(
         seen=png(denormalise(x, card.preprocessing)[0].cpu().clamp(0, 1), SIDE), size=(x.shape[2], x.shape[3]),
         box=box, unit=plain(found), map=None if own is None else png(scaled_map(own), None),
         map_size=(1, 1) if own is None else (own.shape[0], own.shape[1]),
-        map_range=(0.0, 0.0) if own is None else (float(own.min()), float(own.max())), chosen=chosen,
+        map_range=(0.0, 0.0) if own is None else (float(own.min()), float(own.max())), place=place, chosen=chosen,
         normalised=first, colours=("red", "green", "blue") if first and x.shape[1] == 3 else (),
     )  # fmt: skip
     write_atomic(path, report.render_unit(page))
     return ExplainedUnit(Path(image), found, box, own, chosen, path)
+
+
+def map_around(numbers: Tensor, position: Index) -> tuple[Tensor | None, tuple[int, int] | None]:
+    """(*places) of one channel -> the map (h, w) that the position lies in, and its row and column there. Tokens that
+    make a square are one too, in which a class token has no place; (None, None) for others and for a single number."""
+    if len(position) > 1:
+        return numbers[position[:-2]], (position[-2], position[-1])
+    if not position:
+        return None, None
+    try:
+        side, first = grid(len(numbers))
+    except UsageError:
+        return None, None
+    place = divmod(position[0] - first, side) if position[0] >= first else None
+    return numbers[first:].reshape(side, side), place
 
 
 def seen_by(network: nn.Module, shape: tuple[int, ...], layer: str, position: Index) -> Box | None:

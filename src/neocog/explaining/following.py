@@ -36,12 +36,12 @@ class Norm:
 
 
 class Step(NamedTuple):
-    kind: str  # "norm", "activation", "pooling", "same" (only moved), "" (something else)
+    kind: str  # "norm", "activation", "pooling", "same" (only moved), "scaled" (by `detail`), "" (something else)
     name: str
     reads: frozenset[Key]
     makes: Key
     value: float | None  # what the number has become; None: it is cut off
-    detail: Norm | Pooling | None
+    detail: Norm | Pooling | float | None
     single: bool  # whether it leaves one number of each map
 
 
@@ -69,14 +69,34 @@ class Following(TorchFunctionMode):
         return found
 
     def _next(self, key: Key, wanted: set[str]) -> Step | None:
-        readers = [step for step in self._steps if key in step.reads]
+        readers = self._readers(key)
+        if "activation" in wanted and (bend := self._bend(readers)):
+            return bend
         for step in readers:
             # The mean of a map that is also read by others opens a side branch: squeeze and excitation.
             if step.kind in wanted and not (step.single and len(readers) > 1):
-                gates = (other for other in readers if other.name in ("mul", "imul") and step.makes in other.reads)
-                gated = next(gates, None) if step.kind == "activation" else None
-                return gated._replace(kind="activation", name=f"x * {step.name}(x)") if gated else step
+                return step
         return next((step for step in readers if step.kind == "same"), None)
+
+    def _bend(self, readers: list[Step]) -> Step | None:
+        """The activation with what belongs to it: LeCun's 1.7159 tanh(2x / 3) is three calls, x sigmoid(x) two."""
+        bends = [(step, "x") for step in readers if step.kind == "activation"]
+        for inner in readers:
+            if inner.kind == "scaled":
+                after = (step for step in self._readers(inner.makes) if step.kind == "activation")
+                bends += [(step, f"{inner.detail:.6g} * x") for step in after]
+        for bend, x in bends:
+            name, rest = f"{bend.name}({x})", self._readers(bend.makes)
+            for gate in readers:
+                if gate.name in ("mul", "imul") and gate in rest:
+                    return gate._replace(kind="activation", name=f"x * {name}")
+            if len(rest) == 1 and rest[0].kind == "scaled":
+                return rest[0]._replace(kind="activation", name=f"{rest[0].detail:.6g} * {name}")
+            return bend if x == "x" else bend._replace(name=name)
+        return None
+
+    def _readers(self, key: Key) -> list[Step]:
+        return [step for step in self._steps if key in step.reads]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -96,7 +116,7 @@ class Following(TorchFunctionMode):
         name = getattr(func, "__name__", "").removesuffix("_with_indices").strip("_")
         after, kind = made.detach(), ""
         place: Index | None = None
-        detail: Norm | Pooling | None = None
+        detail: Norm | Pooling | float | None = None
         if name == "batch_norm" and leads:
             kind, place = "norm", index
             signature = BUILT_IN_NORM if func is torch.batch_norm else NORM_ARGUMENTS
@@ -109,6 +129,8 @@ class Following(TorchFunctionMode):
                 detail, place = pooled, (*index[:2], *(pooled.position if after.dim() == 4 else ()))
         elif (moved := _moved(name, before, after, index, args, kwargs)) is not None:
             kind, place = "same", moved
+        elif (factor := _factor(name, args)) is not None:
+            kind, place, detail = "scaled", index, factor
         elif name in ("mul", "imul") and after.shape == before.shape:
             place = index  # perhaps a gate
         value = None if place is None else float(after[place])
@@ -141,6 +163,16 @@ def _rectifier(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     if name not in ("clamp", "clamp_min", "clip", "hardtanh") or isinstance(least, Tensor) or least != 0:
         return name
     return "relu" if most is None else "relu6" if most == 6 else name
+
+
+def _factor(name: str, args: tuple[Any, ...]) -> float | None:
+    """The number that all of a tensor is multiplied by, None where the call does something else."""
+    numbers = [arg for arg in args if isinstance(arg, int | float)]
+    if len(args) != 2 or len(numbers) != 1:
+        return None
+    if name in ("mul", "imul", "rmul"):
+        return float(numbers[0])
+    return 1 / numbers[0] if name in ("div", "truediv", "itruediv") and numbers[0] else None
 
 
 def _norm(before: Tensor, after: Tensor, index: Index, given: dict[str, Any]) -> Norm:

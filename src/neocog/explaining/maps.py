@@ -70,14 +70,17 @@ def as_maps(out: Tensor, layer: str) -> Tensor:
 def to_grid(tokens: Tensor) -> Tensor:
     """(B, N, D) -> (B, D, g, g), row by row. A class token, known by N = g * g + 1, comes first and is left out: it has
     no place. UsageError where the tokens make no square."""
-    n = tokens.shape[1]
-    side = math.isqrt(n)
-    if side * side != n:
-        side = math.isqrt(n - 1)
-        if side * side != n - 1:
-            raise UsageError(f"{n} tokens make no square", "name a layer that gives maps")
-        tokens = tokens[:, 1:]
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+    side, first = grid(tokens.shape[1])
+    return tokens[:, first:].transpose(1, 2).reshape(len(tokens), -1, side, side)
+
+
+def grid(tokens: int) -> tuple[int, int]:
+    """The side of the square that so many tokens make, and which of them is its first. UsageError for none."""
+    for first in (0, 1):
+        side = math.isqrt(tokens - first)
+        if side and side * side == tokens - first:
+            return side, first
+    raise UsageError(f"{tokens} tokens make no square", "name a layer that gives maps")
 
 
 def before_and_after(network: nn.Module, x: Tensor, layer: str) -> Bend:

@@ -32,6 +32,7 @@ class UnitPage:
     map: bytes | None  # the channel's numbers, each a pixel; None where they lie on no grid
     map_size: tuple[int, int] = (1, 1)
     map_range: tuple[float, float] = (0.0, 0.0)
+    place: tuple[int, int] | None = None  # its row and column in the map; None for a class token, which has none
     chosen: str = ""
     normalised: bool = False  # whether the layer reads the picture itself
     colours: tuple[str, ...] = ()  # then: of its channels
@@ -87,8 +88,10 @@ def box(page: UnitPage) -> dict[str, Any]:
 
 
 def ring(page: UnitPage) -> dict[str, float]:
-    """Around the number's place in its map, wide enough to be seen in a large one."""
-    row, column = (*page.unit["position"], 0, 0)[:2] if len(page.unit["position"]) < 2 else page.unit["position"][-2:]
+    """Around the number's place in its map, wide enough to be seen in a large one; nothing without a place."""
+    if page.place is None:
+        return dict.fromkeys(("left", "top", "width", "height"), 0)
+    row, column = page.place
     apart = max(page.map_size) / 60
     return {"left": column - apart, "top": row - apart, "width": 1 + 2 * apart, "height": 1 + 2 * apart}
 

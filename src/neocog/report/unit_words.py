@@ -1,5 +1,6 @@
 """How a number came about, in sentences with its own figures put in."""
 
+import re
 from collections.abc import Mapping
 from itertools import product
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ BENDS = {
     "gelu": "{x} × the share of a normal distribution below {x}",
     "softmax": "exp({x}) / the sum of exp of all channels",
 }
+ALONE = re.compile(r"\bx\b")  # of an activation with factors: "1.7159 * tanh(0.666667 * x)"
 LONG = 8  # places that are named one by one
 
 Told = Mapping[str, Any]  # a unit
@@ -87,7 +89,8 @@ def steps(unit: Told) -> list[Step]:
             words = f"scale × x + shift = {norm['scale']:.5g} × {number:.5g} {sign} {abs(norm['shift']):.5g}"
             step = Step("Batch norm", words, norm["result"])
         elif name == unit["activation"]:
-            words = BENDS.get(name, f"{name}({{x}})").format(x=f"{number:.5g}")
+            words = BENDS.get(name, ALONE.sub("{x}", name) if ALONE.search(name) else f"{name}({{x}})")
+            words = words.format(x=f"{number:.5g}")
             step = Step(f"Activation {name}", words, unit["activated"])
         elif pooling is None:
             step = Step(f"Pooling {name}", "no window reads this place: the number goes no further", None)
