@@ -25,7 +25,7 @@ def fooled_by(opened: Opened, data: Dataset, macs: int, events: Events) -> repor
     labels = torch.from_numpy(data.labels)
     batches = (
         (denormalise(images, pre).clamp(0, 1), labels[numbers].to(images.device))
-        for numbers, images in passing(opened, data, rows, {}, events)
+        for numbers, images in passing(opened, data, rows, events)
     )
     epsilons = [step / 255 for step in STEPS]
     found = accuracy_against(opened.network, batches, epsilons, pre.mean, pre.std)

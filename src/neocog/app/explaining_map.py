@@ -30,26 +30,27 @@ def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> rep
     rows = chosen(data.rows(split), MAPPED)
     if len(rows) < FEW:
         return None
-    pictures: dict[int, torch.Tensor] = {}
+    small: dict[int, bytes] = {}  # by row; the pictures themselves would fill hundreds of megabytes
     with untouched(network), torch.no_grad(), embeddings(network) as vectors:
-        for _, images in passing(opened, data, rows, pictures, events):
+        for numbers, images in passing(opened, data, rows, events):
             network(images)
+            shown = denormalise(images, run.card.preprocessing).cpu().clamp(0, 1)
+            small |= {row: thumbnail(picture, SIDE) for row, picture in zip(numbers.tolist(), shown, strict=True)}
     points, axes = plane(torch.cat(vectors).numpy(), method)
     known = run.predictions(split)
     answers = {file: known.classes[best] for file, best in zip(known.files, known.predicted, strict=True)}
-    seen = list(pictures)
-    files = [data.files[row] for row in seen]
+    files = [data.files[row] for row in small]
     if strangers := [file for file in files if file not in answers]:
         raise DataError(f"{strangers[0]} is no {split} picture of this run", "the data have changed since then")
-    labels = [data.classes[data.labels[row]] for row in seen]
+    labels = [data.classes[data.labels[row]] for row in small]
     wrong = np.array([answers[file] != label for file, label in zip(files, labels, strict=True)])
     places, first = laid_out(points, wrong)
-    spots = []
-    for i, (file, label) in enumerate(zip(files, labels, strict=True)):
-        small = None
-        if first[i]:
-            small = thumbnail(denormalise(pictures[seen[i]][None], run.card.preprocessing)[0].cpu().clamp(0, 1), SIDE)
-        spots.append(report.Spot(float(places[i, 0]), float(places[i, 1]), file, label, answers[file], small))
+    spots = [
+        report.Spot(x, y, file, label, answers[file], picture if with_picture else None)
+        for (x, y), with_picture, file, label, picture in zip(
+            places.tolist(), first.tolist(), files, labels, small.values(), strict=True
+        )
+    ]
     return report.PictureMap(method, axes, tuple(spots), split, len(data.rows(split)), CELLS)
 
 

@@ -47,7 +47,7 @@ def looked(
     pictures: dict[int, Tensor] = {}
     grids = with_grids(network, stages, shape)
     with means_of(network, stages) as means, Ranges(network, convolutions) as ranges:
-        patches = strongest_of(network, passing(opened, data, chosen(rows), pictures, events), grids, most=PATCHES)
+        patches = strongest_of(network, passing(opened, data, chosen(rows), events, kept=pictures), grids, most=PATCHES)
     return Looked(data, pictures, patches, {name: torch.cat(own) for name, own in means.items()}, ranges, len(rows))
 
 

@@ -57,7 +57,7 @@ class Training:
         network, card = opened.network, opened.run.card
         data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
         pictures: dict[int, Tensor] = {}
-        seen = passing(opened, data, chosen(data.rows("train")), pictures)
+        seen = passing(opened, data, chosen(data.rows("train")), kept=pictures)
         patches: list[list[Patch]] = []
         with opened.precision(), embeddings(network) as vectors:
             if layer:
@@ -75,17 +75,18 @@ def chosen(rows: NDArray[np.int64], most: int = LOOKED) -> NDArray[np.int64]:
 
 
 def passing(
-    opened: Opened, data: Dataset, rows: NDArray[np.int64], kept: dict[int, Tensor], events: Events | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+    opened: Opened, data: Dataset, rows: NDArray[np.int64], events: Events | None = None, *,
+    kept: dict[int, Tensor] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """(rows (B,), pictures (B, C, S, S) normalised), batch by batch; each picture is also put into `kept`."""
-    events = events or Events()
-    loader = evaluation_loader(
-        data, rows, opened.run.card.preprocessing, opened.machine, opened.run.config.threads
-    )  # fmt: skip
+    events, done = events or Events(), 0
+    loader = evaluation_loader(data, rows, opened.run.card.preprocessing, opened.machine, opened.run.config.threads)
     for batch in loader.epoch(0):
-        kept.update(zip(batch.indices.tolist(), batch.images, strict=True))
+        if kept is not None:
+            kept.update(zip(batch.indices.tolist(), batch.images, strict=True))
         yield batch.indices, batch.images
-        events.emit("progress", what="looking at pictures", done=len(kept), total=len(rows))
+        done += len(batch.images)
+        events.emit("progress", what="looking at pictures", done=done, total=len(rows))
 
 
 def behind(opened: Opened, training: Training, x: Tensor, target: int, made: int = 0) -> Behind:
