@@ -15,6 +15,7 @@ from neocog.core.registry import lookup, names
 from neocog.explaining.arithmetic import Unit, convolutions, unit
 from neocog.explaining.taps import untouched
 from neocog.layers.same_pad import SamePadConv2d
+from neocog.layers.scaled_tanh import ScaledTanh
 
 SMALLER = {name: {"image_size": 64} for name in names("vit_*")}
 BENDS = {
@@ -22,6 +23,7 @@ BENDS = {
     for name in ("relu", "relu6", "silu", "gelu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "elu", "selu")
 }
 BENDS["x * sigmoid(x)"] = F.silu
+BENDS["1.7159 * tanh(0.666667 * x)"] = ScaledTanh()
 
 
 class Swept(NamedTuple):

@@ -94,7 +94,7 @@ class TrainConfig(BaseModel):
     )
     beta: float = Field(1.0, ge=0, le=1000, description="variational codes: weight of the divergence from the prior")
     annealed: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.1, description="variational codes: share of the training in which that weight grows from 0"
+        0.0, description="variational codes: share of the training in which that weight grows from 0"
     )
     cd_steps: int | None = Field(
         None,
