@@ -1,20 +1,26 @@
 """Predicted training memory against the bytes that PyTorch's allocator hands out in a real step, and by hand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from allocated import allocated
+from neocog.app.costing import StepMemory
+from neocog.app.machine import choose_machine
+from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
 from neocog.costs.count import MacCounter
 from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
+from neocog.data.loader import Batch
+from neocog.tasks.classification import Classification
 from neocog.transfer.regimes import Probe, Scratch
 
 SHAPE = (3, 96, 96)
@@ -51,6 +57,32 @@ def test_precision_accumulation_and_another_optimizer(bf16: bool, accumulate: in
     assert found.peak == pytest.approx(
         allocated(network, shape, 4, optimizer, bf16=bf16, accumulate=accumulate), rel=0.1
     )
+
+
+def test_adversarial_twins_and_watched_weights_take_memory_too() -> None:
+    network, shape = small("resnet18")
+    settings: dict[str, Any] = {
+        "data": "pictures",
+        "model": "resnet18",
+        "optimizer": "sgd",
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    task = Classification(adversarial=0.03)
+
+    def predicted(batch: int, **more: Any) -> int:
+        config = TrainConfig(**settings, task="classification", **more)
+        return StepMemory(network, shape, config, choose_machine(config))(batch).peak
+
+    def attacked(network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+        return task.step(network, Batch(x, labels, torch.arange(len(x)))).loss
+
+    real = allocated(network, shape, 16, "sgd", loss_of=attacked)
+    assert predicted(16, noise="adversarial:0.03") == pytest.approx(real, rel=0.1)
+    assert predicted(16) < 0.8 * real
+    watched = allocated(network, shape, 1, "sgd", watch=True)
+    assert predicted(1, watch=True) == pytest.approx(watched, rel=0.1)
+    assert predicted(1) < 0.85 * watched
 
 
 def test_by_hand() -> None:

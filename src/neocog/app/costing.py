@@ -27,6 +27,7 @@ from neocog.costs.cost import cost_of
 from neocog.costs.count import on_meta, shapes_only
 from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
 from neocog.costs.table import CostTable, Shape, to_csv
+from neocog.explaining.steps import weights_of
 from neocog.training.optimizer import make_optimizer, parameter_groups
 from neocog.training.timing import settled_seconds
 
@@ -176,7 +177,8 @@ def answer(
 
 
 class StepMemory:
-    """The memory of a step of `config`, by the size of its batch."""
+    """The memory of a step of `config`, by the size of its batch: with the twins of adversarial training, and with the
+    weights before the step where they are watched."""
 
     def __init__(self, network: Network, input_shape: Shape, config: TrainConfig, machine: Machine) -> None:
         self.network = on_meta(network)
@@ -186,12 +188,16 @@ class StepMemory:
 
     def __call__(self, batch: int) -> TrainingMemory:
         if batch not in self.known:
-            self.known[batch] = training_memory(
-                self.network, self.input_shape, batch=batch, optimizer=_optimizer(self.config),
-                bf16=self.machine.bf16, accumulate=min(self.config.accumulate, 2),
+            config = self.config
+            twins = 2 if config.task == "classification" and config.adversarial else 1
+            found = training_memory(
+                self.network, self.input_shape, batch=twins * batch, optimizer=_optimizer(config),
+                bf16=self.machine.bf16, accumulate=min(config.accumulate, 2),
                 device="cuda" if self.machine.device.type == "cuda" else "cpu",
                 loss=some_loss if isinstance(self.network, Autoencoder) else None,
             )  # fmt: skip
+            old = sum(w.nbytes for _, w in weights_of(self.network) if w.requires_grad) if config.watch else 0
+            self.known[batch] = replace(found, batch=batch, peak=found.peak + old, rest=found.rest + old)
         return self.known[batch]
 
     def largest(self, limit: int) -> int:

@@ -128,8 +128,6 @@ class Session:
         shape = (self.loaded.network.in_channels, self.preprocessing.size, self.preprocessing.size)
         free, where = available_memory(self.machine.device)
         fits = StepMemory(self.loaded.network, shape, self.config, self.machine).about(free)
-        if fits and self.config.task == "classification" and self.config.adversarial:
-            fits //= 2  # every picture is learned twice
         advice = f"--batch-size {rounded(fits)} would fit" if fits else "use a smaller --image-size or network"
         return ResourceError(
             f"the memory does not suffice for steps of {self.config.batch} pictures ({size(free)} {where})",
