@@ -5,7 +5,6 @@ the whole length was saved: the run then evaluates, keeps and reports as at any 
 as if it had never paused.
 """
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from neocog.core.config import TrainConfig, load_config
 from neocog.core.contracts import Network
 from neocog.core.errors import ResourceError
 from neocog.core.events import Events
+from neocog.core.files import read_json_lines
 from neocog.core.head import CLOSED
 from neocog.core.registry import lookup
 from neocog.costs.count import count
@@ -141,7 +141,7 @@ def train_until(
         events.on(moment, getattr(watch, moment))
     run = start(config, folder, events, command=command, again="auto" if fall_back else "exact")
     assert isinstance(run, Run)
-    history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    history = read_json_lines(folder / "metrics.jsonl")
     batches = len(watch.trainer.loader) if watch.trainer is not None else 0
     epochs = watch.trainer.progress.done / batches if batches else float(len(history))
     if watch.paused:

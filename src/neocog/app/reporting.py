@@ -22,7 +22,7 @@ from neocog.app.watch_report import watch_facts
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network
-from neocog.core.files import write_atomic
+from neocog.core.files import read_json_lines, write_atomic
 from neocog.core.head import CLOSED
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
@@ -78,7 +78,7 @@ def make_report(
         split = "test" if "test" in predictions.split else "val"
         judged = evaluation(session, predictions.of(split), split)
         warnings = [*warnings, *describe_answers(predictions)]
-    history = [json.loads(line) for line in (session.folder / "metrics.jsonl").read_text().splitlines()]
+    history = read_json_lines(session.folder / "metrics.jsonl")
     return report.Report(
         model=lookup(config.model).spec.name,
         regime=config.regime,

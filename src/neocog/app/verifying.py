@@ -28,7 +28,7 @@ from neocog.core.autoencoder import Autoencoder
 from neocog.core.config import TrainConfig
 from neocog.core.errors import DataError, ModelFileError, NeocogError, UsageError
 from neocog.core.events import Events
-from neocog.core.files import sha256_of
+from neocog.core.files import read_json_lines, sha256_of
 from neocog.core.head import CLOSED
 from neocog.data.source import Item, open_source
 from neocog.data.split import read_split
@@ -211,7 +211,7 @@ def check_checkpoints(folder: Path, config: TrainConfig) -> Check:
         best = progress["best_file"]
         if best is not None and not (folder / FOLDER / best).is_file():
             return verdict("checkpoints", [best], "", f"{best}, the best weights, is missing")
-        if [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] != progress["history"]:
+        if read_json_lines(folder / "metrics.jsonl") != progress["history"]:
             return verdict("checkpoints", ["metrics.jsonl"], "", "metrics.jsonl is not what the checkpoint remembers")
         if config.watch and read_rows(folder) != progress["watched"]:
             return verdict("checkpoints", [FILE], "", f"{FILE} is not what the checkpoint remembers")

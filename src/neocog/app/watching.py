@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from neocog.app.learning import Probe
 from neocog.core.errors import DivergedError, ModelFileError
 from neocog.core.events import Events
-from neocog.core.files import write_atomic
+from neocog.core.files import read_json_lines, write_atomic
 from neocog.explaining.diagnosis import Diagnosis, diagnose
 from neocog.explaining.inside import inside
 from neocog.explaining.steps import Steps
@@ -140,7 +140,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     """ModelFileError where the file is missing or damaged."""
     path = folder / FILE
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = read_json_lines(path)
         if not rows:
             raise ValueError("it is empty")
         return rows

@@ -2,10 +2,11 @@
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,15 @@ def write_atomic(path: Path, write: Callable[[Path], object] | bytes | str, need
             ) from error
         raise
     return path
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """A line of JSON for each. ValueError for a number that is not finite."""
+    return write_atomic(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def write_array(path: Path, values: "NDArray[Any]") -> Path:

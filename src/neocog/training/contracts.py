@@ -1,8 +1,7 @@
 """What the loop asks of its parts, what steers it, and what it must remember."""
 
-import math
 from collections.abc import Iterator, Mapping, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -80,30 +79,3 @@ class Recipe:
     bf16: bool = False
     sync_batch_norm: bool = False
     shard: bool = False
-
-
-@dataclass
-class Progress:
-    """Where a run stands; with the weights and the optimizer, all that a resumed run needs to know."""
-
-    epoch: int = 0
-    batch: int = 0  # batches of this epoch already learned from
-    done: int = 0  # batches of all epochs
-    planned: int = 0  # batches after which the run ends
-    steps: int = 0  # times the weights moved
-    lr: float = 0.0  # of the last step
-    seconds: float = 0.0  # spent training, over all sittings
-    spent: float = 0.0  # of a time budget, over all sittings, from the first look at the pictures
-    loss_sum: float = 0.0  # of this epoch so far, over pictures
-    correct: float | None = 0.0  # None: nothing is right or wrong
-    seen: int = 0
-    parts: dict[str, float] = field(default_factory=dict)  # of the loss, summed as it is
-    best_epoch: int = -1
-    best_file: str | None = None  # of its weights
-    best_score: tuple[float, float] = (-math.inf, -math.inf)  # validation accuracy, then minus the loss
-    lowest_loss: float = math.inf
-    epochs_without_better: int = 0
-    since_drop: int = 0
-    drops: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    watched: list[dict[str, Any]] = field(default_factory=list)  # rows of a Watcher

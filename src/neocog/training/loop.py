@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,19 @@ from torch import Tensor, nn
 from neocog.core.contracts import Batch, Network, Step, Task
 from neocog.core.errors import DivergedError, Interrupted
 from neocog.core.events import Events
-from neocog.core.files import write_atomic
+from neocog.core.files import write_atomic, write_json_lines
 from neocog.core.seeding import one_seed
 from neocog.training import state
 from neocog.training.average import WeightAverage
 from neocog.training.budget import Budget, Pace
 from neocog.training.checkpoint import Checkpoints
-from neocog.training.contracts import Loader, Progress, Recipe, Regime, Watcher
+from neocog.training.contracts import Loader, Recipe, Regime, Watcher
+from neocog.training.exchange import Words, exchange
 from neocog.training.optimizer import l1_norm, make_optimizer, parameter_groups
+from neocog.training.progress import Progress
 from neocog.training.synchronised import synchronise
-from neocog.training.watched import add_row, write_rows
+from neocog.training.watched import FILE as WATCHED
+from neocog.training.watched import add_row
 from neocog.training.world import World, divide, together, whole
 
 CHECKPOINT_SECONDS = 120.0  # longest stretch of work that a crash can cost
@@ -90,9 +93,10 @@ class Trainer:
             self._look()
         while not self.finished():
             self._epoch()
-        self.world.alone(self._write_metrics)  # a run may have been killed when only its last state was written
+        # Once more: a run may have been killed when only its last state was written.
+        self.world.alone(self._write_metrics)
         if self.watcher is not None:
-            self.world.alone(lambda: write_rows(self.progress.watched, self.folder))
+            self.world.alone(lambda: write_json_lines(self.folder / WATCHED, self.progress.watched))
         self.events.emit("run_ended", progress=self.progress)
         return self._best_weights()
 
@@ -128,7 +132,7 @@ class Trainer:
             now = time.monotonic()
             self.events.emit(
                 "step_ended", epoch=progress.epoch, batch=progress.batch, batches=len(self.loader), loss=words.loss,
-                mean_loss=progress.loss_sum / progress.seen, accuracy=self._accuracy(),
+                mean_loss=progress.mean_loss, accuracy=progress.accuracy,
                 rate=(progress.seen - first_seen) / (now - started), lr=progress.lr,
             )  # fmt: skip
             if progress.batch % self.recipe.accumulate and progress.batch < len(self.loader):
@@ -150,7 +154,7 @@ class Trainer:
                 break
         self._end_epoch(last_save, (progress.seen - first_seen) / max(time.monotonic() - started, 1e-9))
 
-    def _step(self, batch: Batch, save: bool) -> "Words":
+    def _step(self, batch: Batch, save: bool) -> Words:
         progress, recipe, world = self.progress, self.recipe, self.world
         # Dropout and the like: keyed, so that no generator state needs saving; another key for each process.
         purpose = "step" if world.first else f"step {world.rank}"
@@ -172,41 +176,18 @@ class Trainer:
             (loss / group if group > 1 else loss).backward()  # type: ignore[no-untyped-call]
         if last:
             self._move(batch)
-        progress.loss_sum += words.loss * words.pictures
-        progress.correct = None if words.correct is None else (progress.correct or 0.0) + words.correct
-        progress.seen += words.pictures
-        for name, value in words.parts.items():
-            progress.parts[name] = progress.parts.get(name, 0.0) + value * words.pictures
-        progress.batch, progress.done = progress.batch + 1, progress.done + 1
-        if words.plan:
-            progress.planned = words.plan
+        progress.learned(words)
         return words
 
-    def _accuracy(self) -> float | None:
-        """Of this epoch so far."""
-        progress = self.progress
-        return None if progress.correct is None else progress.correct / progress.seen
-
-    def _exchange(self, batch: Batch, step: Step, correct: float | None, save: bool) -> "Words":
-        """What all processes must know of this step; the plan and the time to save are the first one's."""
+    def _exchange(self, batch: Batch, step: Step, correct: float | None, save: bool) -> Words:
         plan = 0
         if self.budget is not None and self.world.first:
             self.budget.took(self.progress.done)
             if self.budget.is_due():
                 plan = self.budget.plan(self.progress.done)
-        weight = self.task.weight(batch)
-        parts = [value.item() for value in step.parts.values()]
-        own = [weight, correct or 0.0, len(batch.indices), self._stop_signal, plan, save, step.loss.item(), *parts]
-        said = self.world.gather([float(value) for value in own])
-        plan, save = said[0][4:6]  # type: ignore[assignment]
-        total = sum(one[0] for one in said)
-        loss, *parts = said[0][6:]
-        if len(said) > 1:
-            loss, *parts = (sum(one[i] * one[0] for one in said) / total for i in range(6, len(own)))
-        return Words(
-            loss, correct=None if correct is None else sum(one[1] for one in said),
-            pictures=int(sum(one[2] for one in said)), signal=int(max(one[3] for one in said)), plan=int(plan),
-            save=bool(save), share=weight * len(said) / total, parts=dict(zip(step.parts, parts, strict=True)),
+        return exchange(
+            self.world, step, weight=self.task.weight(batch), correct=correct, pictures=len(batch.indices),
+            signal=self._stop_signal, plan=plan, save=save,
         )  # fmt: skip
 
     def _network(self) -> nn.Module:
@@ -253,14 +234,9 @@ class Trainer:
 
     def _end_epoch(self, since: float, rate: float) -> None:
         progress = self.progress
-        row: dict[str, Any] = {
-            "epoch": progress.epoch + 1, "steps": progress.steps, "lr": progress.lr,
-            "train_loss": progress.loss_sum / progress.seen,
-            **({} if progress.correct is None else {"train_accuracy": progress.correct / progress.seen}),
-            **{f"train_{name}": value / progress.seen for name, value in progress.parts.items()},
-            "images_per_second": rate,
-            # "lr" is that of the schedule, these are what it came to for each part.
-            "rates": self._rates(progress.lr, progress.done / len(self.loader)),
+        # "lr" is that of the schedule, the rates are what it came to for each part.
+        row = progress.row() | {
+            "images_per_second": rate, "rates": self._rates(progress.lr, progress.done / len(self.loader)),
         }  # fmt: skip
         ended = time.monotonic()
         if self.budget is not None:
@@ -276,12 +252,11 @@ class Trainer:
             if not math.isfinite(found["loss"]):
                 self._diverged(f"the validation loss became {found['loss']}", None)
             row |= {f"val_{key}": value for key, value in found.items()}
-            self._compare(found, weights)
-        progress.history.append(row)
-        progress.epoch, progress.batch = progress.epoch + 1, 0
-        progress.loss_sum = progress.correct = 0.0
-        progress.parts = {}
-        progress.seen = 0
+            schedule = self.recipe.schedule
+            if progress.validated(found, schedule.step_epochs if schedule.name == "plateau" else None):
+                entire = {name: whole(value) for name, value in weights.items()}
+                progress.best_file = self.world.agree(lambda: self.checkpoints.save_best(progress.epoch, entire))
+        progress.next_epoch(row)
         progress.seconds += time.monotonic() - since
         row["seconds"] = progress.seconds
         self._save()
@@ -295,8 +270,7 @@ class Trainer:
                 self._save()  # the state says that this is the end
 
     def _write_metrics(self) -> None:
-        lines = (json.dumps(row, allow_nan=False) for row in self.progress.history)
-        write_atomic(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+        write_json_lines(self.folder / "metrics.jsonl", self.progress.history)
 
     def _look(self) -> None:
         """One more row of what the first process's watcher sees; the others wait for it."""
@@ -312,25 +286,6 @@ class Trainer:
             return self.validate(self.network)
         finally:
             self.network.load_state_dict(own)
-
-    def _compare(self, found: dict[str, float], weights: dict[str, Tensor]) -> None:
-        """Best weights by accuracy, where there is one, ties by loss; patience and plateau by loss, which moves more
-        finely."""
-        progress = self.progress
-        score = (found.get("accuracy", 0.0), -found["loss"])
-        if score > tuple(progress.best_score):
-            entire = {name: whole(value) for name, value in weights.items()}
-            progress.best_score, progress.best_epoch = score, progress.epoch
-            progress.best_file = self.world.agree(lambda: self.checkpoints.save_best(progress.epoch, entire))
-        if found["loss"] < progress.lowest_loss:
-            progress.lowest_loss = found["loss"]
-            progress.epochs_without_better = progress.since_drop = 0
-            return
-        progress.epochs_without_better += 1
-        progress.since_drop += 1
-        if self.recipe.schedule.name == "plateau" and progress.since_drop >= self.recipe.schedule.step_epochs:
-            progress.drops += 1
-            progress.since_drop = 0
 
     def _weights(self) -> dict[str, Tensor]:
         """What is evaluated and kept: the average where there is one."""
@@ -397,17 +352,3 @@ class Trainer:
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16) if self.recipe.bf16 else nullcontext()
-
-
-class Words(NamedTuple):
-    """What the processes tell each other in a step. `share`: by what a process's loss counts in the mean of all.
-    `signal`: of a request to stop, 0 without one; `plan`: a new length of the run in batches, 0 without one."""
-
-    loss: float
-    correct: float | None
-    pictures: int
-    share: float
-    signal: int
-    plan: int
-    save: bool
-    parts: dict[str, float]

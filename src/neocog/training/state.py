@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 from neocog.core.errors import ModelFileError, UsageError
 from neocog.training.average import WeightAverage
 from neocog.training.checkpoint import State
-from neocog.training.contracts import Progress, Watcher
+from neocog.training.contracts import Watcher
+from neocog.training.progress import Progress
 from neocog.training.world import like, whole
 
 

@@ -1,11 +1,10 @@
 """The rows of a watcher, in the run's folder as they come."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-from neocog.core.files import write_atomic
-from neocog.training.contracts import Progress, Watcher
+from neocog.core.files import write_json_lines
+from neocog.training.contracts import Watcher
+from neocog.training.progress import Progress
 
 FILE = "watch.jsonl"
 ROWS = 400  # of more, every second one of the older half goes
@@ -20,8 +19,4 @@ def add_row(watcher: Watcher, progress: Progress, batches: int, folder: Path) ->
     if len(rows) > ROWS:
         half = len(rows) // 2
         rows[:half] = rows[:half:2]
-    write_rows(rows, folder)
-
-
-def write_rows(rows: list[dict[str, Any]], folder: Path) -> None:
-    write_atomic(folder / FILE, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    write_json_lines(folder / FILE, rows)

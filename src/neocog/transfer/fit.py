@@ -3,7 +3,6 @@
 There is nothing to resume: a fit that was stopped begins again, on embeddings that are at hand.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neocog.core.events import Events
-from neocog.core.files import write_atomic
+from neocog.core.files import write_json_lines
 from neocog.layers.similarity import Neighbours, Prototypes
-from neocog.training.contracts import Progress, Recipe
+from neocog.training.contracts import Recipe
+from neocog.training.progress import Progress
 from neocog.training.world import World
 from neocog.transfer.closed import Chosen, fit_neighbours, fit_prototypes, fit_svm
 from neocog.transfer.regimes import Scratch
@@ -65,7 +65,7 @@ class Fit:
             "seconds": self.progress.seconds, "fitted": chosen.words,
         } | {f"val_{key}": value for key, value in (found or {}).items()}  # fmt: skip
         self.progress.history = [row]
-        self.world.alone(lambda: write_atomic(self.folder / "metrics.jsonl", json.dumps(row, allow_nan=False) + "\n"))
+        self.world.alone(lambda: write_json_lines(self.folder / "metrics.jsonl", [row]))
         words = f"{chosen.words}: {chosen.accuracy:.4f} of the training pictures right unseen"
         self.events.emit("note", label="fitted", text=words)
         self.events.emit("run_ended", progress=self.progress)
