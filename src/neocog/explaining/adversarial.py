@@ -44,11 +44,9 @@ def fgsm(
 ) -> Tensor:  # fmt: skip
     """The pictures with each pixel moved by `epsilon` (one for all, or (B,)) so that the loss of the label rises, or,
     with `target` (B,), that the target's falls; cut to 0..1."""
-
-    def change(x: Tensor, epsilon: Tensor, direction: Callable[[Tensor], Tensor]) -> Tensor:
-        return (x + epsilon * direction(x)).clamp(0, 1)
-
-    return _changed(Seen(network, mean, std, at_once), pixels, labels, epsilon, target, change)
+    x = floats(pixels)
+    by = _changes(epsilon, x)
+    return _stepped(x, by, _directions(Seen(network, mean, std, at_once), x, labels, target))
 
 
 def pgd(
@@ -63,15 +61,21 @@ def pgd(
     if step_size is not None and not 0 < step_size <= 1:
         raise UsageError(f"a step of {step_size} cannot be taken on the 0..1 scale", "give one above 0, up to 1")
 
-    def change(x: Tensor, epsilon: Tensor, direction: Callable[[Tensor], Tensor]) -> Tensor:
-        luck = torch.rand(x.shape, generator=generator, device=generator.device).to(x)
-        at = (x + epsilon * (2 * luck - 1)).clamp(0, 1)
+    x, seen = floats(pixels), Seen(network, mean, std, at_once)
+    by, (aim, sign) = _changes(epsilon, x), _aim(x, labels, target)
+    step = REACH * by / steps if step_size is None else torch.full_like(by, step_size)
+
+    def walked(part: slice) -> Tensor:
+        start, within = x[part], by[part]
+        luck = torch.rand(start.shape, generator=generator, device=generator.device).to(x)
+        at = (start + within * (2 * luck - 1)).clamp(0, 1)
         for _ in range(steps):
-            at = at + (REACH * epsilon / steps if step_size is None else step_size) * direction(at)
-            at = at.clamp(x - epsilon, x + epsilon).clamp(0, 1)
+            at = at + step[part] * sign * seen.uphill(at, aim[part]).to(x.device)
+            at = at.clamp(start - within, start + within).clamp(0, 1)
         return at
 
-    return _changed(Seen(network, mean, std, at_once), pixels, labels, epsilon, target, change)
+    with untouched(network):
+        return torch.cat([walked(part) for part in seen.parts(len(x))]).detach()
 
 
 class Smallest(NamedTuple):
@@ -99,8 +103,10 @@ def smallest_epsilon(
     epsilon = torch.where(said == labels, math.nan, 0.0).to(found)
     below = torch.zeros_like(epsilon)
 
+    attacked = _attacked(attack, network, pixels, labels, mean, std)
+
     def attempt(rows: Tensor, by: Tensor) -> None:
-        changed = attack(network, pixels[rows], labels[rows], by, mean, std)
+        changed = attacked(rows, by)
         new = answers(network, changed, mean, std)
         hit = new != labels[rows]
         below[rows[~hit]] = by[~hit]
@@ -125,8 +131,9 @@ def accuracy_against(
     `batches`: of (pixels, labels), gone through once."""
     right, count = [0] * len(epsilons), 0
     for pixels, labels in batches:
+        attacked, rows = _attacked(attack, network, pixels, labels, mean, std), torch.arange(len(pixels))
         for place, epsilon in enumerate(epsilons):
-            changed = attack(network, pixels, labels, epsilon, mean, std) if epsilon else pixels
+            changed = attacked(rows, epsilon) if epsilon else pixels
             right[place] += int((answers(network, changed, mean, std) == labels).sum())
         count += len(labels)
     if not count:
@@ -142,20 +149,39 @@ def answers(network: nn.Module, pixels: Tensor, mean: Figures, std: Figures, *, 
     return torch.cat(found)
 
 
-def _changed(
-    seen: Seen, pixels: Tensor, labels: Tensor, epsilon: float | Tensor, target: Tensor | None,
-    change: Callable[[Tensor, Tensor, Callable[[Tensor], Tensor]], Tensor],
-) -> Tensor:  # fmt: skip
-    """`change(x, epsilon, direction)` of all pictures: x (B, C, H, W), epsilon (B, 1, 1, 1)."""
+def _attacked(
+    attack: Attack, network: nn.Module, pixels: Tensor, labels: Tensor, mean: Figures, std: Figures
+) -> Callable[[Tensor, float | Tensor], Tensor]:
+    """The attack as a function of rows (b,) and epsilon. fgsm goes in one direction, whatever epsilon is: it is asked
+    once for all, which a picture's page and an accuracy against epsilon need ten times and more."""
+    if attack is not fgsm:
+        return lambda rows, epsilon: attack(network, pixels[rows], labels[rows], epsilon, mean, std)
     x = floats(pixels)
+    directions = _directions(Seen(network, mean, std, AT_ONCE), x, labels, None)
+    return lambda rows, epsilon: _stepped(x[rows], _changes(epsilon, x[rows]), directions[rows])
+
+
+def _directions(seen: Seen, x: Tensor, labels: Tensor, target: Tensor | None) -> Tensor:
+    """(B, C, H, W) -> -1, 0 or 1 of each pixel: where the loss of the label rises, or that of `target` falls."""
+    aim, sign = _aim(x, labels, target)
+    with untouched(seen.network):
+        return torch.cat([sign * seen.uphill(x[part], aim[part]).to(x.device) for part in seen.parts(len(x))])
+
+
+def _aim(x: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Tensor, int]:
+    """The classes whose loss counts, and whether it shall rise or fall."""
     aim, sign = (labels, 1) if target is None else (target, -1)
     check_labels(aim, x)
+    return aim, sign
+
+
+def _stepped(x: Tensor, by: Tensor, directions: Tensor) -> Tensor:
+    return (x + by * directions).clamp(0, 1).detach()
+
+
+def _changes(epsilon: float | Tensor, x: Tensor) -> Tensor:
+    """(B, 1, 1, 1)"""
     by = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device).expand(len(x))[:, None, None, None]
     if not bool(((by >= 0) & (by <= 1)).all()):
         raise UsageError(f"epsilon {epsilon} is no change on the 0..1 scale", "give one from 0 to 1")
-
-    def of(part: slice) -> Tensor:
-        return change(x[part], by[part], lambda at: sign * seen.uphill(at, aim[part]).to(at.device))
-
-    with untouched(seen.network):
-        return torch.cat([of(part) for part in seen.parts(len(x))]).detach()
+    return by
