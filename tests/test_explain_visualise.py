@@ -6,13 +6,25 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from draw import draw, drawn
 from neocog.core.errors import UsageError
 from neocog.explaining import visualise as module
-from neocog.explaining.visualise import Channel, Class, Neuron, Objective, excitation, moved, painted, visualise
+from neocog.explaining.rectified import Rectified
+from neocog.explaining.visualise import (
+    Channel,
+    Class,
+    Neuron,
+    Objective,
+    excitations,
+    moved,
+    painted,
+    visualise,
+    visualise_each,
+)  # fmt: skip
 from neocog.models import vit
 from untouched import fingerprint
 
@@ -84,11 +96,11 @@ def test_channel_is_a_mean_and_neuron_a_place() -> None:
     x = torch.randn(1, 3, 20, 24, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         maps = network[:3](x)[0]
-        assert float(excitation(network, Channel("2", 4), x)) == pytest.approx(float(maps[4].mean()), rel=1e-5)
+        assert float(excitations(network, [Channel("2", 4)], x)) == pytest.approx(float(maps[4].mean()), rel=1e-5)
         h, w = maps.shape[1:]
-        assert excitation(network, Neuron("2", 4), x) == maps[4, h // 2, w // 2]
-        assert excitation(network, Neuron("2", 1, (0, w - 1)), x) == maps[1, 0, w - 1]
-        assert excitation(network, Class(3), x) == network(x)[0, 3]
+        assert excitations(network, [Neuron("2", 4)], x) == maps[4, h // 2, w // 2]
+        assert excitations(network, [Neuron("2", 1, (0, w - 1))], x) == maps[1, 0, w - 1]
+        assert excitations(network, [Class(3)], x) == network(x)[0, 3]
 
 
 def scrambled(picture: Tensor, seed: int) -> Tensor:
@@ -114,13 +126,32 @@ def test_what_is_found_excites_more_than_chance(channels: int, objective: Object
         generator = torch.Generator().manual_seed(1)
         with torch.no_grad():
             seen = [(moved(picture[None], generator) - 0.5) / 0.25 for _ in range(32)]
-            return float(np.mean([float(excitation(network, objective, one)) for one in seen]))
+            return float(np.mean([float(excitations(network, [objective], one)) for one in seen]))
 
     chance = [worth(scrambled(found.picture, seed)) for seed in range(12)]
     best = worth(found.picture)
     assert best > np.mean(chance) + 3 * np.std(chance)
     assert np.mean(found.trace[-32:]) == pytest.approx(best, rel=0.4)
     assert best > max(found.trace[:3])
+
+
+def test_several_at_once_are_what_each_is_alone() -> None:
+    network = tiny()
+    wanted: list[Objective] = [Channel("2", 1), Class(3), Neuron("2", 4), Class(0)]
+    together = visualise_each(network, wanted, (20, 24), MEAN, STD, steps=12, seed=5)
+    for objective, found in zip(wanted, together, strict=True):
+        alone = visualise(network, objective, (20, 24), MEAN, STD, steps=12, seed=5)
+        assert torch.allclose(found.picture, alone.picture, atol=1e-4)
+        assert found.trace == pytest.approx(alone.trace, rel=1e-3, abs=1e-5)
+    assert not torch.allclose(together[0].picture, together[1].picture, atol=1e-2)
+
+
+def test_a_shut_relu_of_one_picture_opens_for_it_alone() -> None:
+    x = torch.tensor([[-1.0, 2.0], [-1.0, -2.0]]).requires_grad_()
+    with Rectified("redirected"):
+        F.relu(x).backward(torch.tensor([[3.0, 4.0], [3.0, -4.0]]))
+    assert x.grad is not None
+    assert x.grad.tolist() == [[0, 4], [3, 0]]
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:

@@ -1,6 +1,7 @@
 """Pictures that are made to excite a channel or a class, at a price that is known before."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +12,12 @@ from neocog.app.pictures import thumbnail
 from neocog.app.reporting import stages_of
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError
-from neocog.explaining.visualise import Channel, Class, visualise
+from neocog.explaining.visualise import Channel, Class, visualise_each
 
 SIDE = 128  # pixels, at most: what a network that takes any size reads at a third of the price of 224
 STEPS = 64
 CLASSES = 4
+AT_ONCE = 4  # pictures
 # Multiply-accumulates, of all pictures together: about a minute of one core for a ResNet.
 AFFORDABLE = 5e11
 
@@ -57,19 +59,21 @@ class Maker:
         """How many channels of each stage, with the classes."""
         return next((n for n in range(most, 0, -1) if self.cost(stages, n, CLASSES) <= AFFORDABLE), 0)
 
-    def channel(self, layer: str, number: int) -> bytes:
-        return self.picture(front(self.opened.network, layer), Channel(layer, number))
+    def channels(self, layer: str, numbers: Sequence[int]) -> list[bytes]:
+        return self._pictures(front(self.opened.network, layer), [Channel(layer, number) for number in numbers])
 
-    def category(self, number: int) -> bytes:
-        return self.picture(self.opened.network, Class(number))
+    def classes(self, numbers: Sequence[int]) -> list[bytes]:
+        return self._pictures(self.opened.network, [Class(number) for number in numbers])
 
-    def picture(self, network: nn.Module, objective: Channel | Class) -> bytes:
-        pre = self.opened.run.card.preprocessing
-        found = visualise(
-            network, objective, (self.side, self.side), pre.mean, pre.std, steps=STEPS,
-            channels=self.opened.network.in_channels,
-        )  # fmt: skip
-        return thumbnail(found.picture.cpu(), SIDE)
+    def _pictures(self, network: nn.Module, objectives: Sequence[Channel | Class]) -> list[bytes]:
+        pre, found = self.opened.run.card.preprocessing, list[bytes]()
+        for start in range(0, len(objectives), AT_ONCE):
+            made = visualise_each(
+                network, objectives[start : start + AT_ONCE], (self.side, self.side), pre.mean, pre.std, steps=STEPS,
+                channels=self.opened.network.in_channels,
+            )  # fmt: skip
+            found += [thumbnail(one.picture.cpu(), SIDE) for one in made]
+        return found
 
 
 def front(network: Network, layer: str) -> nn.Module:

@@ -31,7 +31,7 @@ def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> rep
     if len(rows) < FEW:
         return None
     small: dict[int, bytes] = {}  # by row; the pictures themselves would fill hundreds of megabytes
-    with untouched(network), torch.no_grad(), embeddings(network) as vectors:
+    with untouched(network), torch.no_grad(), opened.precision(), embeddings(network) as vectors:
         for numbers, images in passing(opened, data, rows, events):
             network(images)
             shown = denormalise(images, run.card.preprocessing).cpu().clamp(0, 1)

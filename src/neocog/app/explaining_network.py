@@ -63,6 +63,7 @@ def network_page(
     found: Looked | None = looked(opened, data, shown, convolutions, shape, events) if data is not None else None
     maker = Maker(opened)
     made = maker.affordable(shown, CHANNELS) if made is None else made
+    shown_classes = mistaken(run)[:CLASSES] if made else []
     return report.NetworkPage(
         run=str(run.folder), origin=run.origin, model=run.card.model, idea=lookup(run.card.model).spec.idea,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), classes=tuple(run.classes), input_shape=shape,
@@ -71,8 +72,8 @@ def network_page(
         channels=views(opened, shown, {stage.name: stage for stage in facts}, found, maker, made, events),
         stages_of=len(names),
         classes_made=tuple(
-            report.MadeClass(run.classes[number], maker.category(number))
-            for number in (mistaken(run)[:CLASSES] if made else ())
+            report.MadeClass(run.classes[number], picture)
+            for number, picture in zip(shown_classes, maker.classes(shown_classes), strict=True)
         ),
         made=made, making=(maker.side, STEPS, maker.cost(shown, 1, CLASSES)),
         map=map_of(opened, data, method, events) if data is not None else None, stages=facts,

@@ -95,12 +95,13 @@ def views(opened: Opened, stages: list[str], facts: dict[str, report.Stage], fou
             picked = most_varying(found.means[stage].double().numpy(), max(CHANNELS, made))
         else:
             picked = [(number, 0.0) for number in range(min(width, made))]
+        pictures_made = maker.channels(stage, [number for number, _ in picked[:made]])
         channels: list[report.ChannelView] = []
-        for number, share in picked:
+        for place, (number, share) in enumerate(picked):
             patches = found.patches[stage][number] if found is not None and stage in found.patches else []
             pictures = found.pictures if found is not None else {}
             view = channel_view(opened, stage, number, share, patches, pictures)
-            channels.append(replace(view, made=maker.channel(stage, number) if len(channels) < made else None))
+            channels.append(replace(view, made=pictures_made[place] if place < made else None))
         sees = " × ".join(map(str, own.field)) if own.field and "whole" not in own.field else ""
         whole = found is not None and stage not in found.patches
         events.emit("progress", what="reading and making, by stage", done=done, total=len(stages))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from neocog import report
 from neocog.app.building import evaluation_loader
-from neocog.app.explaining_making import Maker
+from neocog.app.explaining_making import Maker, front
 from neocog.app.opened import Opened
 from neocog.app.pictures import png, thumbnail
 from neocog.app.preparing import open_data
@@ -105,14 +105,17 @@ def behind(opened: Opened, training: Training, x: Tensor, target: int, made: int
         picture = report.Picture(png(shown, SIDE), data.files[row])
         return report.Neighbour(picture, label, float(near[place]), label == opened.run.classes[target])
 
-    views: list[report.ChannelView] = []
-    for number, share in speakers(network, x, target, training.layer) if training.layer else ():
-        view = channel_view(opened, training.layer, number, share, training.patches[number], training.pictures)
-        if len(views) < made:
-            if number not in training.made:
-                training.made[number] = Maker(opened).channel(training.layer, number)
-            view = replace(view, made=training.made[number])
-        views.append(view)
+    spoken = speakers(network, x, target, training.layer) if training.layer else []
+    wanted = [number for number, _ in spoken[:made]]
+    if new := [number for number in wanted if number not in training.made]:
+        training.made.update(zip(new, Maker(opened).channels(training.layer, new), strict=True))
+    views = [
+        replace(
+            channel_view(opened, training.layer, number, share, training.patches[number], training.pictures),
+            made=training.made[number] if number in wanted else None,
+        )
+        for number, share in spoken
+    ]
     return Behind(tuple(views), tuple(map(neighbour, order)), (len(rows), len(data.rows("train"))))
 
 
@@ -132,12 +135,11 @@ def speakers(network: Network, x: Tensor, target: int, layer: str) -> list[tuple
 def channel_view(
     opened: Opened, layer: str, number: int, share: float, patches: list[Patch], pictures: dict[int, Tensor]
 ) -> report.ChannelView:
-    pre = opened.run.card.preprocessing
-    cuts = []
+    pre, reading, cuts = opened.run.card.preprocessing, front(opened.network, layer), list[tuple[bytes, bytes]]()
     for patch in patches:
         x = pictures[patch.picture][None]
         top, left, bottom, right = patch.box
-        back = read(opened.network, x, layer, number, patch.position, "guided")
+        back = read(reading, x, layer, number, patch.position, "guided")
         back = back[:, top:bottom, left:right].cpu()
         whole = denormalise(x, pre)[0].cpu().clamp(0, 1)[:, top:bottom, left:right]
         # Of a large picture a few pixels are far above the others, and these would be grey beside them.
