@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     common: dict[str, Any] = {"image_size": 16, "batch_size": 8, "device": "cpu", "latent": 6, "lr": 0.003}
     package.train(place / "data", "conv_ae", out=place / "plain", epochs=12, **common)
     package.train(place / "data", "conv_ae", out=place / "noisy", epochs=12, noise="gaussian:0.3", **common)
-    package.train(place / "data", "conv_vae", out=place / "vae", epochs=12, **common)
+    package.train(place / "data", "conv_vae", out=place / "vae", epochs=12, annealed=0.1, **common)
     return place
 
 
