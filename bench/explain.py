@@ -14,12 +14,13 @@ imported (grad-cam asks for torchvision, which ../shared/peers lends it).
 import argparse
 import importlib
 import json
+import subprocess
 import sys
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transfer import Results
+from transfer import Results, clothes
 
 import neocog
 from neocog.app.explaining import Explainer
@@ -124,6 +125,10 @@ class Bench:
         self.data, self.place = data, place
         self.classes = data / "imagenet_sample" / "imagenet_class_index.json"
 
+    @cached_property
+    def maps(self) -> dict[str, Map]:
+        return MAPS | peers(self.data.parent)
+
     @property
     def files(self) -> list[Path]:
         """1,000 pictures, one a class in the order of the classes."""
@@ -148,18 +153,18 @@ class Bench:
         return x.contiguous(), int(beliefs.argmax()), float(beliefs.max())
 
 
-def areas(bench: Bench, results: Results, maps: dict[str, Map]) -> None:
+def areas(bench: Bench, results: Results) -> None:
     for name in NETWORKS:
         for number in range(0, 1000, 1000 // PICTURES):
-            results.get(f"areas/{name}/{number}", area_of, bench, name, number, maps)
+            results.get(f"areas/{name}/{number}", area_of, bench, name, number)
 
 
-def area_of(bench: Bench, name: str, number: int, maps: dict[str, Map]) -> dict[str, Any]:
+def area_of(bench: Bench, name: str, number: int) -> dict[str, Any]:
     """{map: [deletion, insertion]} for the answer."""
     x, answer, _ = bench.answered(name, number)
     network = bench.opened(name).network
     found = {}
-    for what, made in maps.items():
+    for what, made in bench.maps.items():
         heat = made(network, x, answer)
         courses = (checks.deletion(network, x, answer, heat, steps=COURSE),
                    checks.insertion(network, x, answer, heat, steps=COURSE))  # fmt: skip
@@ -167,13 +172,13 @@ def area_of(bench: Bench, name: str, number: int, maps: dict[str, Map]) -> dict[
     return found
 
 
-def pointing(bench: Bench, results: Results, maps: dict[str, Map]) -> None:
+def pointing(bench: Bench, results: Results) -> None:
     """Boehle, Fritz and Schiele, "Convolutional Dynamic Alignment Networks", CVPR 2021, arXiv:2104.00032, section 4.3:
     of four pictures that were named rightly and surely, in a grid, how much of a map lies on the one asked for."""
     for name in NETWORKS:
         sure = [i for i in range(0, 1000, 3) if bench.answered(name, i)[1] == i and bench.answered(name, i)[2] > 0.8]
         draw = np.random.default_rng(0)
-        quick = {what: made for what, made in maps.items() if what not in SLOW}
+        quick = {what: made for what, made in bench.maps.items() if what not in SLOW}
         for number in range(GRIDS):
             four = draw.choice(sure, 4, replace=False).tolist()
             results.get(f"pointing/{name}/{number}", share_of, bench, name, four, number % 4, quick)
@@ -195,7 +200,7 @@ def share_of(bench: Bench, name: str, four: list[int], asked: int, maps: dict[st
     return found
 
 
-def complete(bench: Bench, results: Results, maps: dict[str, Map]) -> None:
+def complete(bench: Bench, results: Results) -> None:
     for name in NETWORKS:
         for number in range(0, 1000, 1000 // PICTURES):
             results.get(f"complete/{name}/{number}", errors_of, bench, name, number)
@@ -218,7 +223,7 @@ def errors_of(bench: Bench, name: str, number: int) -> dict[str, Any]:
     return found
 
 
-def pages(bench: Bench, results: Results, maps: dict[str, Map]) -> None:
+def pages(bench: Bench, results: Results) -> None:
     """Not kept: they are to be looked at."""
     explainer = Explainer(bench.opened("mobilenet_v2").run)
     names = read_classes(bench.classes)
@@ -235,12 +240,8 @@ def pages(bench: Bench, results: Results, maps: dict[str, Map]) -> None:
             return
 
 
-def page_time(bench: Bench, results: Results, maps: dict[str, Map]) -> None:
+def page_time(bench: Bench, results: Results) -> None:
     """Seconds for a page as the command makes it, from its start to the file, of a run on pictures of clothes."""
-    import subprocess
-
-    from transfer import clothes
-
     pictures = clothes(bench.data, bench.place)
     torch.manual_seed(0)
     save_file(neocog.create_model("resnet18", num_classes=1000).state_dict(), bench.place / "r18.safetensors")
@@ -269,10 +270,7 @@ def main() -> None:
         keep = arguments.keep or Path(place)
         keep.mkdir(parents=True, exist_ok=True)
         bench = Bench(arguments.data.resolve(), keep)
-        maps: dict[str, Map] = {}
-        if arguments.what in ("areas", "pointing"):
-            maps = MAPS | peers(bench.data.parent)
-        WORK[arguments.what](bench, Results(RESULTS), maps)
+        WORK[arguments.what](bench, Results(RESULTS))
 
 
 if __name__ == "__main__":
