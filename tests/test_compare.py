@@ -31,8 +31,7 @@ from neocog.metrics.paired import mcnemar
 from neocog.report.compare import ComparePage, CompareRow, RungRow, render_compare, short
 from neocog.report.model import Setting
 from neocog.training.budget import Pace
-from pages import assert_closed
-from test_report import HOSTILE, Seen, assert_inert
+from pages import HOSTILE, Seen, assert_closed, assert_inert
 
 SMALL: dict[str, Any] = {"batch_size": 16, "image_size": 28, "lr": 0.003, "device": "cpu", "augment": "none"}
 CLOCKS = {"training_seconds", "latency_ms"}

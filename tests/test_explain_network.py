@@ -28,8 +28,7 @@ from neocog.costs.cost import cost
 from neocog.explaining.taps import Tapped, stage_names
 from neocog.explaining.visualise import Channel, visualise
 from neocog.models import vit
-from pages import assert_closed
-from test_report import Seen
+from pages import Seen, assert_closed
 from untouched import fingerprint
 
 

@@ -18,8 +18,7 @@ from PIL import Image
 from neocog import report as rp
 from neocog.core.errors import one_line
 from neocog.report import cost_model, cost_page, cost_pictures, cost_zoo
-from pages import assert_closed
-from test_report import HOSTILE, Seen, tags_of
+from pages import HOSTILE, Seen, assert_closed, tags_of
 
 
 def conv(name, in_shape, out_shape, k, stride, padding, field, jump, offset):

@@ -36,8 +36,7 @@ from neocog.report.model import Setting
 from neocog.report.search import AxisRow, SearchPage, TrialRow, render_search
 from neocog.report.search_chart import progress, so_far
 from neocog.training.budget import Pace
-from pages import assert_closed
-from test_report import HOSTILE, Seen, assert_inert
+from pages import HOSTILE, Seen, assert_closed, assert_inert
 
 SMALL: dict[str, Any] = {"batch_size": 16, "image_size": 28, "device": "cpu", "epochs": 2}
 FLAGS = ("--batch-size", 16, "--image-size", 28, "--device", "cpu", "--epochs", 2)
