@@ -1,11 +1,13 @@
 """`neocog explain`: the page of one picture, and those of the surest mistakes."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
@@ -13,7 +15,13 @@ from sklearn.linear_model import LogisticRegression
 import neocog as package
 from command import Command, one_line_error
 from drawn import colours
+from neocog.app.explaining_looks import is_flat
+from neocog.app.opened import Opened
+from neocog.data.preprocess import denormalise
+from neocog.data.split import read_split
+from neocog.explaining.adversarial import answers, fgsm
 from neocog.metrics.calibration import scaled, temperature
+from neocog.report.explain import Look, is_lucky
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +126,83 @@ def test_the_surest_mistakes(neocog: Command, made: Path, tmp_path: Path) -> Non
     one_line_error(again, 2, "exists already")
     both = neocog("explain", made / "run", made / "data" / "red" / "09.png", "--mistakes", 2)
     one_line_error(both, 2, "exclude each other")
+
+
+def test_a_training_picture_is_called_one_wherever_a_copy_lies(neocog: Command, made: Path, tmp_path: Path) -> None:
+    rows = {row.file: row for row in read_split(made / "run" / "split.csv")}
+    name = next(file for file, row in rows.items() if row.set == "train")
+    shutil.copy(made / "data" / name, tmp_path / "copy.png")
+    for picture in (made / "data" / name, tmp_path / "copy.png"):
+        page = package.explain(made / "run", picture, out=tmp_path / "a.html").page
+        assert (page.kept, page.truth) == ("train", rows[name].label)
+        assert "It is a training picture" in (tmp_path / "a.html").read_text("utf-8")
+        assert name not in [neighbour.picture.file for neighbour in page.neighbours]  # of itself
+        assert page.neighbours[0].similarity < 1
+    assert "one of those that the network was trained on" in neocog("explain", made / "run", tmp_path / "copy.png").out
+    other = next(file for file, row in rows.items() if row.set == "test")
+    page = package.explain(made / "run", made / "data" / other, training=False, out=tmp_path / "b.html").page
+    assert page.kept == "test"
+    assert "It is a training picture" not in (tmp_path / "b.html").read_text("utf-8")
+
+
+def test_the_change_that_is_shown_is_one_that_a_picture_can_hold(made: Path, tmp_path: Path) -> None:
+    opened = Opened.of(made / "run")
+    unsure = package.Run.open(made / "run").predictions("test")
+    picture = made / "data" / unsure.files[int(unsure.confidence.argmin())]
+    flip = package.explain(made / "run", picture, training=False, out=tmp_path / "a.html").page.flip
+    assert flip.epsilon is not None
+    assert flip.levels is not None
+    assert flip.levels >= 255 * flip.epsilon
+    pre = opened.run.card.preprocessing
+    pixels = denormalise(opened.one(picture), pre).clamp(0, 1)
+    said = answers(opened.network, pixels, pre.mean, pre.std)
+    for level in range(1, flip.levels + 1):
+        changed = fgsm(opened.network, pixels, said, level / 255, pre.mean, pre.std)
+        assert (answers(opened.network, changed, pre.mean, pre.std) != said) == (level == flip.levels) or (
+            level < 255 * flip.epsilon
+        )
+    shown = np.asarray(Image.open(io.BytesIO(flip.changed)).convert("RGB")).astype(int)
+    before = (255 * pixels[0].permute(1, 2, 0)).round().int().numpy()
+    assert np.abs(shown - before).max() == flip.levels
+
+
+def test_a_map_that_is_the_same_everywhere_is_called_so(made: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (28, 28), (90, 90, 90)).save(tmp_path / "flat.png")
+    page = package.explain(made / "run", tmp_path / "flat.png", training=False, out=tmp_path / "a.html").page
+    assert is_flat(torch.full((3, 4), 0.7))
+    assert not is_flat(torch.tensor([[0.7, 0.71]]))
+    html = (tmp_path / "a.html").read_text("utf-8")
+    assert html.count(", the same everywhere") == sum(len(stage.flat) for stage in page.stages)
+
+
+def test_a_map_no_better_than_luck_is_called_so() -> None:
+    assert is_lucky(Look("a", b"", 0.3, 0.4), (0.2, 0.5))
+    assert not is_lucky(Look("a", b"", 0.1, 0.4), (0.2, 0.5))
+    assert not is_lucky(Look("a", b"", 0.3, 0.6), (0.2, 0.5))
+    assert not is_lucky(Look("a", b""), (0.2, 0.5))
+
+
+def test_pictures_of_a_packed_set_have_names(neocog: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    package.train("digits", "mnist_convnet", out=run, epochs=1, image_size=28, batch_size=64, device="cpu")
+    found = package.Run.open(run).predictions("test")
+    wrong = np.flatnonzero(found.predicted != found.labels)
+    surest = found.files[wrong[np.argmax(found.probabilities[wrong].max(1))]]
+    result = neocog("explain", run, "--mistakes", 1, "--json", "--out", tmp_path / "wrong", "--no-training")
+    assert result.code == 0, result.err
+    [page] = json.loads(result.out)["pages"]
+    assert page["file"] == surest
+    assert page["truth"] == found.classes[found.labels[found.files.index(surest)]]
+    told = json.loads(neocog("explain", run, surest, "--json", "--no-training", "--out", tmp_path / "a.html").out)
+    assert told["set"] == "test"
+    assert told["answer"] == page["answer"]
+    one_line_error(neocog("explain", run, "digits/99999"), 3, "digits/99999", "no such file")
+
+
+@pytest.mark.parametrize("more", [(), ("--unit", "conv1.conv")])
+def test_a_folder_is_no_picture(neocog: Command, made: Path, more: tuple[str, ...]) -> None:
+    result = neocog("explain", made / "run", made / "data" / "red", *more)
+    one_line_error(result, 2, "red is a folder", "give one picture")
 
 
 def test_without_a_mistake_there_is_nothing_to_show(neocog: Command, made: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One picture, from its pixels to the answer and to the training pictures behind it: the page of `neocog explain`."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neocog import report
-from neocog.app.explaining_looks import looks_of, paint
+from neocog.app.explaining_looks import is_flat, looks_of, paint
 from neocog.app.explaining_map import Method
 from neocog.app.explaining_network import ExplainedNetwork, explain_network
 from neocog.app.explaining_training import Behind, Training, behind
@@ -25,11 +26,9 @@ from neocog.app.run import Run
 from neocog.core.errors import DataError, UsageError, did_you_mean
 from neocog.core.files import write_atomic
 from neocog.costs.cost import cost
-from neocog.data.decode import DecodeOptions, decode
-from neocog.data.preprocess import denormalise, normalise
-from neocog.data.split import read_split
+from neocog.data.preprocess import denormalise
 from neocog.evaluate import evaluating, probabilities_of
-from neocog.explaining.adversarial import smallest_epsilon
+from neocog.explaining.adversarial import answers, fgsm, smallest_epsilon
 from neocog.explaining.maps import activations
 from neocog.metrics.calibration import scaled, temperature
 
@@ -68,20 +67,6 @@ class Explainer:
             return None
         return temperature(known.probabilities, known.labels)
 
-    @cached_property
-    def truths(self) -> dict[Path, str]:
-        """The classes of the run's own pictures."""
-        if isinstance(self.opened.run, Pretrained):
-            return {}
-        rows = read_split(self.opened.run.folder / "split.csv")
-        return {(self.root / row.file).resolve(): row.label for row in rows}
-
-    @property
-    def root(self) -> Path:
-        """What the names of the run's pictures are relative to."""
-        data = Path(self.opened.run.config.data)
-        return data if data.is_dir() else data.parent
-
     def beliefs(self, x: Tensor) -> NDArray[np.float32]:
         """(1, C, S, S) normalised -> (K,) probabilities, in full precision."""
         network = self.opened.network
@@ -89,17 +74,17 @@ class Explainer:
             found: NDArray[np.float32] = probabilities_of(network, network(x).float())[0].cpu().numpy()
         return found
 
-    def behind(self, x: Tensor, target: int, layer: str) -> Behind:
+    def behind(self, x: Tensor, target: int, layer: str, name: str) -> Behind:
         if not self.training:
             return Behind()
         if layer not in self._seen:
             self._seen[layer] = Training.of(self.opened, layer)
-        return behind(self.opened, self._seen[layer], x, target, self.made)
+        return behind(self.opened, self._seen[layer], x, target, self.made, name)
 
     def page(self, file: str | Path, *, target: str | None = None, truth: str | None = None) -> report.ExplainPage:
-        """`target`: the class that is explained (default: the answer). `truth`: the picture's own class, which is known
-        too where the picture is one of the run's. UsageError where the run has no such class, DataError where the file
-        is no picture."""
+        """`file`: a picture, or one of the run's own by its name. `target`: the class that is explained (default: the
+        answer). `truth`: the picture's own class, which is known too where the picture, or a copy of it, is one of the
+        run's. UsageError where the run has no such class, DataError where the file is no picture."""
         began = time.monotonic()
         opened, run = self.opened, self.opened.run
         pre = run.card.preprocessing
@@ -108,17 +93,19 @@ class Explainer:
         sure = beliefs if self.temperature is None else scaled(beliefs, self.temperature)
         order = np.argsort(-beliefs, kind="stable").tolist()
         number = order[0] if target is None else self.number(target)
-        truth = truth if truth is not None else self.truths.get(Path(file).resolve())
+        row = opened.own.row(file)
+        kept, name, label = (row.set, row.file, row.label) if row is not None else ("", "", None)
+        truth = label if truth is None else truth
         looks = looks_of(opened, x, number, self.layer)
         pixels = denormalise(x, pre)[0].cpu().clamp(0, 1)
-        found = self.behind(x, number, looks.layer)
+        found = self.behind(x, number, looks.layer, name)
         shown = order[:SHOWN] if number in order[:SHOWN] else [*order[: SHOWN - 1], number]
         return report.ExplainPage(
             file=str(file), origin=run.origin, model=run.card.model,
             created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            original=self.original(Path(file)), seen=png(pixels, SIDE),
+            original=self.original(file), seen=png(pixels, SIDE),
             answers=tuple(report.Answer(run.classes[i], float(beliefs[i]), float(sure[i])) for i in shown),
-            target=run.classes[number], truth=truth, temperature=self.temperature, layer=looks.layer,
+            target=run.classes[number], truth=truth, kept=kept, temperature=self.temperature, layer=looks.layer,
             looks=looks.shown, random=looks.random, courses=looks.courses, stages=self.stages(x),
             channels=found.channels, neighbours=found.neighbours, looked=found.looked,
             flip=self.flip(pixels, order[0]), seconds=time.monotonic() - began, notes=looks.notes,
@@ -131,11 +118,8 @@ class Explainer:
             raise UsageError(f"there is no class {name!r}", did_you_mean(name, classes) or f"the classes are {known}")
         return classes.index(name)
 
-    def original(self, file: Path) -> bytes:
-        card = self.opened.run.card
-        options = DecodeOptions(card.in_channels, card.background, self.opened.run.config.max_pixels)
-        pixels = torch.from_numpy(decode(file, options).pixels).permute(2, 0, 1)
-        return png(pixels / 255, SIDE)
+    def original(self, image: str | Path) -> bytes:
+        return png(torch.from_numpy(self.opened.own.decoded(image)).permute(2, 0, 1) / 255, SIDE)
 
     def stages(self, x: Tensor) -> tuple[report.StageView, ...]:
         network = self.opened.network
@@ -151,6 +135,7 @@ class Explainer:
                     one.layer.removeprefix("stages."), tuple(one.maps.shape), sum(row.params for row in own),
                     sum(row.macs for row in own), f"{sees} pixels" if sees else "", tuple(chosen),
                     tuple(png(scaled_map(one.maps[i]), MAP_SIDE) for i in chosen),
+                    tuple(i for i in chosen if is_flat(one.maps[i])),
                 )
             )  # fmt: skip
         return tuple(found)
@@ -163,33 +148,31 @@ class Explainer:
         epsilon = float(found.epsilon[0])
         if np.isnan(epsilon):
             return report.Flip(None, LIMIT)
-        changed = found.pixels[0]
+        # What is less than a level of 255 is lost in a picture of 8 bits: that is shown with whole ones.
+        changed, levels = found.pixels[0], None
+        for level in range(max(1, math.ceil(255 * epsilon)), round(255 * LIMIT) + 1):
+            tried = fgsm(network, pixels[None], labels, level / 255, pre.mean, pre.std)
+            if int(answers(network, tried, pre.mean, pre.std)) != answer:
+                changed, levels = tried[0], level
+                break
         difference = changed - pixels
         stronger = 0.5 / max(float(difference.abs().max()), 1e-6)
-        number = int(found.answers[0])
-        beliefs = self.beliefs(self.normalised(changed[None]))
+        beliefs = self.beliefs(self.opened.normalised(255 * changed[None]))
+        number = int(beliefs.argmax())
         return report.Flip(
-            epsilon, LIMIT, classes[number], float(beliefs[number]), png(changed, SIDE),
+            epsilon, LIMIT, levels, classes[number], float(beliefs[number]), png(changed, SIDE),
             png((0.5 + stronger * difference).clamp(0, 1), SIDE), stronger,
         )  # fmt: skip
 
-    def normalised(self, pixels: Tensor) -> Tensor:
-        machine = self.opened.machine
-        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
-        return normalise(255 * pixels.to(machine.device), self.opened.run.card.preprocessing, memory_format=layout)
-
-    def mistakes(self, most: int) -> list[tuple[Path, str]]:
-        """(file, its class) of the test pictures that got the surest wrong answers, the surest first. DataError where
-        the pictures are gone."""
+    def mistakes(self, most: int) -> list[tuple[str | Path, str]]:
+        """(picture, its class) of the test pictures with the surest wrong answers, the surest first. DataError where
+        they are gone."""
         run = self.opened.run
         found = run.predictions("test" if run.has("test") else "val")
         wrong = np.flatnonzero(found.predicted != found.labels)
         sure = found.probabilities[wrong].max(1)
         order = wrong[np.argsort(-sure, kind="stable")][:most].tolist()
-        files = [(self.root / found.files[i], found.classes[found.labels[i]]) for i in order]
-        if gone := next((str(file) for file, _ in files if not file.is_file()), None):
-            raise DataError(f"the picture {gone} is not there", "give pictures by name: `neocog explain RUN IMAGE`")
-        return files
+        return [(self.opened.own.find(found.files[i]), found.classes[found.labels[i]]) for i in order]
 
 
 def scaled_map(values: Tensor) -> Tensor:

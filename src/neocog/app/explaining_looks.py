@@ -19,6 +19,8 @@ from neocog.explaining.integrated import integrated
 
 SIDE = 256
 STEPS = 16  # of a course
+FLAT = 1e-6  # of a map's largest number: less is no difference between places
+ORDERS = 3  # random ones
 WINDOWS = 8  # squares along a side that occlusion hides
 
 
@@ -64,15 +66,24 @@ def looks_of(opened: Opened, x: Tensor, target: int, layer: str | None) -> Looks
         heats.append(("Guided backpropagation", guided, "", again))
     except UsageError as error:
         notes.append(f"no guided backpropagation: {error.cause}")
-    luck = torch.rand(side, side, generator=torch.Generator().manual_seed(0))
-    random, by_luck = courses_of(opened, x, target, luck)
-    shown, courses = [], []
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.rand(side, side, generator=generator) for _ in range(ORDERS)]
+    ends, gone = zip(*(courses_of(opened, x, target, order) for order in orders), strict=True)
+    random, by_luck = np.mean(ends, 0).tolist(), np.mean(gone, 0).tolist()
+    shown, courses = [], dict[str, list[float]]()
     for name, heat, note, survives in heats:
-        ends, gone = courses_of(opened, x, target, heat)
-        courses.append((name, tuple(gone)))
-        shown.append(report.Look(name, laid_over(pixels, heat), *ends, survives, note))
-    layer = cam.layer if cam is not None else ""
-    return Looks(layer, tuple(shown), random, (courses[0], ("a random order", tuple(by_luck))), tuple(notes))
+        areas, courses[name] = courses_of(opened, x, target, heat)
+        flat = "the same everywhere" if is_flat(heat) else ""
+        note = "; ".join(one for one in (note, flat) if one)
+        shown.append(report.Look(name, laid_over(pixels, heat), *areas, survives, note))
+    best = min(shown, key=lambda look: look.deletion or 0.0).name
+    drawn = ((best, tuple(courses[best])), ("random orders", tuple(by_luck)))
+    return Looks(cam.layer if cam is not None else "", tuple(shown), tuple(random), drawn, tuple(notes))
+
+
+def is_flat(values: Tensor) -> bool:
+    """Whether a map (h, w) tells no place from another."""
+    return bool(values.max() - values.min() <= FLAT * values.abs().max())
 
 
 def courses_of(opened: Opened, x: Tensor, target: int, heat: Tensor) -> tuple[tuple[float, float], list[float]]:

@@ -89,14 +89,15 @@ def passing(
         events.emit("progress", what="looking at pictures", done=done, total=len(rows))
 
 
-def behind(opened: Opened, training: Training, x: Tensor, target: int, made: int = 0) -> Behind:
-    """`made`: of how many channels a picture is made."""
+def behind(opened: Opened, training: Training, x: Tensor, target: int, made: int = 0, name: str = "") -> Behind:
+    """`made`: of how many channels a picture is made. `name`: the picture's where it is one of the run's: it is no
+    neighbour of itself."""
     network, data = opened.network, training.data
     with untouched(network), torch.no_grad(), opened.precision(), embeddings(network) as own:
         network(x)
     near = F.cosine_similarity(training.vectors, own[0])
-    order = near.argsort(descending=True, stable=True)[:NEAREST].tolist()
     rows = list(training.pictures)
+    order = [i for i in near.argsort(descending=True, stable=True).tolist() if data.files[rows[i]] != name][:NEAREST]
 
     def neighbour(place: int) -> report.Neighbour:
         row = rows[place]

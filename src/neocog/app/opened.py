@@ -12,10 +12,12 @@ from torch import Tensor
 
 from neocog.app.codes import Prior, prior_of
 from neocog.app.machine import Machine, choose_machine
+from neocog.app.own import Own
 from neocog.app.run import CODES, Run, Seen
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.contracts import Network
-from neocog.core.errors import DataError, ModelFileError, UsageError
+from neocog.core.errors import ModelFileError, UsageError
+from neocog.data.preprocess import normalise, view
 from neocog.evaluate import evaluating
 
 
@@ -43,13 +45,19 @@ class Opened:
         """Inside: the network computes as the run answers, in bf16 where that is quicker here."""
         return torch.autocast(self.machine.device.type, torch.bfloat16, enabled=self.machine.bf16)
 
-    def one(self, file: str | Path) -> Tensor:
-        """(1, C, S, S) of one picture; DataError where it is none."""
-        for seen in self.pictures([file]):
-            for path, problem in seen.failures:
-                raise DataError(f"{path} could not be read, {problem}", "give a picture")
-            return seen.images
-        raise DataError(f"{file} holds no picture", "give a picture")
+    @cached_property
+    def own(self) -> Own:
+        return Own(self.run)
+
+    def one(self, image: str | Path) -> Tensor:
+        """(1, C, S, S) of one picture, or of one of the run's own by its name. Errors: those of `Own.decoded`."""
+        pixels = torch.from_numpy(self.own.decoded(image)).permute(2, 0, 1)
+        return self.normalised(view(pixels, self.run.card.preprocessing)[None])
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """(B, C, S, S) on the 0..255 scale -> as the network takes them, on its device."""
+        layout = torch.channels_last if self.machine.channels_last else torch.contiguous_format
+        return normalise(pixels.to(self.machine.device), self.run.card.preprocessing, memory_format=layout)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:

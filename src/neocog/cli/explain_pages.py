@@ -31,10 +31,17 @@ def picture(run: Path, image: Path, out: Path | None, json: bool, **given: Any) 
         looks = {look.name: {"deletion": look.deletion, "insertion": look.insertion} for look in page.looks}
         as_json({"file": image, "answer": best.name, "probability": best.said, "calibrated": best.calibrated,
                  "temperature": page.temperature, "class": page.target, "layer": page.layer, "looks": looks,
-                 "smallest_epsilon": page.flip.epsilon, "page": one.path})  # fmt: skip
+                 "smallest_epsilon": page.flip.epsilon, "smallest_levels": page.flip.levels,
+                 "set": page.kept or None, "page": one.path})  # fmt: skip
         return
     line("answer", f"{best.name}, {best.calibrated:.1%}" + (" calibrated" if page.temperature is not None else ""))
-    change = "no small change" if page.flip.epsilon is None else f"a change of {255 * page.flip.epsilon:.1f} of 255"
-    becomes = "" if page.flip.epsilon is None else f" makes it {page.flip.answer}"
-    line("changes", f"{change}{becomes or ' makes it another'}")
+    if page.kept == "train":
+        line("picture", "one of those that the network was trained on: how sure it is here says little of new ones")
+    flip = page.flip
+    if flip.epsilon is None:
+        line("changes", "no small change along the gradient makes it another")
+    elif flip.levels is None:
+        line("changes", f"a change of {255 * flip.epsilon:.2g} of 255, no whole level, makes it {flip.answer}")
+    else:
+        line("changes", f"a change of {flip.levels} of 255 makes it {flip.answer}")
     line("page", str(one.path))

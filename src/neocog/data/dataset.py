@@ -162,7 +162,7 @@ def open_dataset(
     if data.arrays is not None:
         found = list(examine(data, options, threads, None))
         scan = judge(found)
-        store = MemoryStore(_in_channels(data.arrays["pixels"], options.channels))
+        store = MemoryStore(in_channels(data.arrays["pixels"], options.channels))
         scan.near_pairs = near_pairs(scan.kept, store.picture)
         if on_progress:
             on_progress(len(found), len(found))
@@ -256,7 +256,7 @@ def _scan_into(
         return found, writer.finish(found)
 
 
-def _in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def in_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     """(N, H, W, C) with the channels that are wanted; colour becomes grey by the same weights as in decoding."""
     have = pixels.shape[3]
     if channels == have:

@@ -63,16 +63,17 @@ class Plane:
 
 def curves(
     name: str, series: Sequence[Series], *, kept: int | None = None, form: Callable[[float], str] = number,
-    most: float | None = None, across: str = "epoch",
+    least: float | None = None, most: float | None = None, across: str = "epoch",
 ) -> Markup:  # fmt: skip
-    """Lines over epochs, or what else is `across`. `kept`: the epoch to mark; `most`: a value that none exceeds. Empty
-    where no series has a number."""
+    """Lines over epochs, or what else is `across`. `kept`: the epoch to mark; `least`: where the axis begins; `most`: a
+    value that none exceeds. Empty where no series has a number."""
     series = [s for s in map(_thin, series) if any(_real(y) for _, y in s.points)]
     if not series:
         return Markup()
     xs = [x for s in series for x, _ in s.points]
     ys = [y for s in series for _, y in s.points if y is not None and math.isfinite(y)]
-    y_ticks = [t for t in ticks(min(ys), max(ys)) if most is None or t <= most or t <= min(ys)]
+    bottom = min(ys) if least is None else min(least, *ys)
+    y_ticks = [t for t in ticks(bottom, max(ys)) if most is None or t <= most or t <= min(ys)]
     low, high = (min(xs), max(xs)) if min(xs) < max(xs) else (min(xs) - 1, max(xs) + 1)
     x_ticks = [t for t in ticks(low, high, about=5, whole=True) if low <= t <= high]
     plane = Plane((low, high), (y_ticks[0], y_ticks[-1]))

@@ -27,13 +27,14 @@ class Look:
     png: bytes
     deletion: float | None = None
     insertion: float | None = None
-    survives: float | None = None  # rank correlation with the map of shuffled weights
+    survives: float | None = None  # rank correlation with the map of shuffled weights; None where it was not asked
     note: str = ""
 
 
 @dataclass(frozen=True)
 class StageView:
-    """A stage: its cost, and the maps that were strongest for this picture, `channels` their numbers."""
+    """A stage: its cost, and the maps that were strongest for this picture, `channels` their numbers; of these `flat`
+    are the same everywhere."""
 
     name: str
     shape: tuple[int, ...]
@@ -42,6 +43,7 @@ class StageView:
     sees: str  # of the picture, in words
     channels: tuple[int, ...]
     maps: tuple[bytes, ...]
+    flat: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,12 @@ class Neighbour:
 @dataclass(frozen=True)
 class Flip:
     """The smallest step of the gradient's sign that was found to change the answer; `epsilon` on the 0..1 scale, None
-    where there is none up to `limit`."""
+    where there is none up to `limit`; `levels`: the smallest of whole levels of 255, which a picture of 8 bits can
+    hold. What follows is of that one, or, where no whole level changes it, of `epsilon`."""
 
     epsilon: float | None
     limit: float
+    levels: int | None = None
     answer: str = ""
     probability: float = 0.0
     changed: bytes = b""
@@ -90,10 +94,11 @@ class ExplainPage:
     answers: tuple[Answer, ...]
     target: str  # the class that is explained
     truth: str | None
+    kept: str  # the set of the run in which the picture, or a copy of it, stands: "train", ...; "": it is new to it
     temperature: float | None
     layer: str
     looks: tuple[Look, ...]
-    random: tuple[float, float]  # deletion and insertion area of a random order
+    random: tuple[float, float]  # deletion and insertion area of random orders, the mean
     stages: tuple[StageView, ...]
     channels: tuple[ChannelView, ...]
     neighbours: tuple[Neighbour, ...]
@@ -106,7 +111,19 @@ class ExplainPage:
 
 def render_explain(page: ExplainPage) -> str:
     """The HTML, self-contained."""
-    return _environment().get_template("explain.html.j2").render(p=page, best=page.answers[0], chart=courses(page))
+    lucky = {look.name for look in page.looks if is_lucky(look, page.random)}
+    return (
+        _environment()
+        .get_template("explain.html.j2")
+        .render(p=page, best=page.answers[0], chart=courses(page), lucky=lucky)
+    )
+
+
+def is_lucky(look: Look, random: tuple[float, float]) -> bool:
+    """Whether it predicts neither what happens when pixels go nor when they come back better than random orders."""
+    if look.deletion is None or look.insertion is None:
+        return False
+    return look.deletion >= random[0] and look.insertion <= random[1]
 
 
 def courses(page: ExplainPage) -> Markup:
@@ -115,7 +132,7 @@ def courses(page: ExplainPage) -> Markup:
         charts.Series(name, [(100 * i / (len(course) - 1), value) for i, value in enumerate(course)])
         for name, course in page.courses
     ]
-    return charts.curves("Probability", lines, form=charts.percent, most=1.0, across="percent of the pixels")
+    return charts.curves("Probability", lines, form=charts.percent, least=0.0, most=1.0, across="percent of the pixels")
 
 
 def render_explained(pages: tuple[tuple[str, ExplainPage], ...], title: str) -> str:
