@@ -17,7 +17,7 @@ from command import Command, one_line_error
 from model_files import CLASSES, KNOBS, NAME, change_card, make_attacks, make_bundle, make_pickles
 from neocog.app.zoo import load_model, open_network, preprocessing_of
 from neocog.core.errors import ModelFileError, UsageError
-from neocog.core.registry import lookup
+from neocog.core.registry import lookup, names
 from neocog.core.safetensors_header import read_header
 from neocog.core.spec import Preprocessing
 from neocog.export.bundle import ModelCard, read_card, write_bundle
@@ -261,3 +261,12 @@ def test_a_bundle_of_any_network(tmp_path: Path, name: str) -> None:
     if network.min_size > 3 or network.fixed_size:
         with pytest.raises(ModelFileError, match="3 x 3 pixels"):
             open_network(folder)
+
+
+@pytest.mark.parametrize("name", [name for name in names("*") if lookup(name).spec.task == "reconstruction"])
+def test_a_classifier_of_a_code_is_opened_again(tmp_path: Path, name: str) -> None:
+    """It is built with a decoder, which the file does not hold."""
+    folder = make_bundle(tmp_path / name, name, 28, {})
+    card, network = open_network(folder)
+    assert card.task == "classification"
+    assert network(torch.zeros(2, card.in_channels, 28, 28)).shape == (2, len(CLASSES))

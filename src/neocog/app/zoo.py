@@ -138,8 +138,10 @@ def open_network(folder: Path) -> tuple[ModelCard, Network]:
     try:
         entry = lookup(card.model)
         with torch.device("meta"):
-            # Another head is put on a network that is built whole, its own classifier and all its stages.
-            more = CUT * len(entry.build().state_dict()) if card.head is not None else 0
+            # Another head is put on a network that is built whole, its own classifier and all its stages; a classifier
+            # of a code takes the place of a decoder.
+            cut = card.head is not None or entry.spec.task != card.task
+            more = CUT * len(entry.build().state_dict()) if cut else 0
             with _AtMost(len(described) + more):
                 planned = _build(entry, card)
     # Builders raise whatever they stumble over at options that nobody would give them.
