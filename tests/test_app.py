@@ -96,6 +96,17 @@ def test_csv_data_and_other_data(shapes: Path, tmp_path: Path) -> None:
     assert numbers["pictures"] == 28
     assert [row["support"] for row in numbers["per_class"]] == [14, 0, 14]
     assert numbers["top1"] > 0.8  # the class numbers of the run, not of a table that lacks one
+    split = csv.DictReader((run.folder / "split.csv").read_text().splitlines())
+    taught = [row["file"] for row in split if row["set"] == "train" and row["class"] != "GREEN"]
+    assert numbers["trained_on"] == len(taught) > 0
+    said: list[str] = []
+    events = Events()
+    events.on("note", lambda label, text: said.append(text))
+    validate(run.folder, str(two), events=events)
+    assert any(f"{len(taught)} of 28 pictures are ones that it was trained on" in text for text in said)
+    said.clear()
+    assert validate(run.folder, events=events)["trained_on"] == 0
+    assert not any("trained on" in text for text in said)
 
 
 @pytest.mark.parametrize("more", [

@@ -357,6 +357,8 @@ def test_an_autoencoder_classifies_nothing(neocog: Command, made: Path, tmp_path
         (("--model", "conv_ae", "--mixup", 0.2), "classification"),
         (("--model", "conv_ae", "--folds", 3), "folds"),
         (("--model", "conv_ae", "--persistent"), "Boltzmann"),
+        (("--model", "dense_ae", "--beta", 3), "no variational code"),
+        (("--model", "resnet18", "--beta", 3), "autoencoders"),
         (("--model", "vae", "--sparse", "k:3"), "keep"),
     ],
 )

@@ -182,6 +182,8 @@ def choose_loss(config: TrainConfig, network: Network) -> TrainConfig:
         usual = "cross_entropy" if network.probabilistic or layered else "squared"
         if not layered and (config.cd_steps is not None or config.persistent):
             raise UsageError(f"{config.model} is no Boltzmann machine", "leave --cd-steps and --persistent out")
+        if config.beta != 1 and not network.probabilistic:
+            raise UsageError(f"{config.model} has no variational code", "leave --beta out, or use vae or conv_vae")
         steps = (config.cd_steps or 1) if layered else None
         return config.model_copy(update={"loss": usual if config.loss == "auto" else config.loss, "cd_steps": steps})
     lengths = network.scores == "lengths"

@@ -13,9 +13,8 @@ from neocog.app.explaining_fooled import fooled_by
 from neocog.app.explaining_making import CLASSES, STEPS, Maker
 from neocog.app.explaining_map import Method, map_of
 from neocog.app.explaining_stages import CHANNELS, STAGES, Looked, looked, views
-from neocog.app.explaining_training import chosen
+from neocog.app.explaining_training import chosen, pictures_of
 from neocog.app.opened import Opened
-from neocog.app.preparing import open_data
 from neocog.app.pretrained import Pretrained
 from neocog.app.reporting import stages_of
 from neocog.app.run import Run
@@ -23,7 +22,6 @@ from neocog.core.errors import DataError
 from neocog.core.events import Events
 from neocog.core.files import write_atomic
 from neocog.core.registry import lookup
-from neocog.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,6 @@ def network_page(
         fooled=fooled_by(opened, data, macs, events) if data is not None else None,
         judged=not isinstance(run, Pretrained), seconds=time.monotonic() - began,
     )  # fmt: skip
-
-
-def pictures_of(run: Run, events: Events) -> Dataset:
-    card = run.card
-    try:
-        return open_data(run.config, card.preprocessing.resize, card.in_channels, events)
-    except DataError as error:
-        raise DataError(error.cause, "bring them back, or `--no-training` makes the page without pictures") from None
 
 
 def mistaken(run: Run) -> list[int]:

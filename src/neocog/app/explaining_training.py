@@ -16,7 +16,9 @@ from neocog.app.explaining_making import Maker, front
 from neocog.app.opened import Opened
 from neocog.app.pictures import png, thumbnail
 from neocog.app.preparing import open_data
+from neocog.app.run import Run
 from neocog.core.contracts import Network
+from neocog.core.errors import DataError
 from neocog.core.events import Events
 from neocog.data.dataset import Dataset
 from neocog.data.preprocess import denormalise
@@ -54,8 +56,8 @@ class Training:
     @classmethod
     def of(cls, opened: Opened, layer: str) -> "Training":
         """At most LOOKED, evenly chosen."""
-        network, card = opened.network, opened.run.card
-        data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
+        network = opened.network
+        data = pictures_of(opened.run, Events())
         pictures: dict[int, Tensor] = {}
         seen = passing(opened, data, chosen(data.rows("train")), kept=pictures)
         patches: list[list[Patch]] = []
@@ -67,6 +69,14 @@ class Training:
                     for _, images in seen:
                         network(images)
         return cls(data, layer, pictures, torch.cat(vectors), patches)
+
+
+def pictures_of(run: Run, events: Events) -> Dataset:
+    card = run.card
+    try:
+        return open_data(run.config, card.preprocessing.resize, card.in_channels, events)
+    except DataError as error:
+        raise DataError(error.cause, "bring them back, or `--no-training` makes the page without pictures") from None
 
 
 def chosen(rows: NDArray[np.int64], most: int = LOOKED) -> NDArray[np.int64]:

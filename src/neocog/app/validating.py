@@ -15,6 +15,7 @@ from neocog.app.run import Run
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.errors import DataError, UsageError
 from neocog.core.events import Events
+from neocog.data.split import read_split
 from neocog.evaluate import Predictions, predict, summarise
 from neocog.evaluate.reconstructions import Reconstructions, summarise_reconstructions
 
@@ -25,7 +26,8 @@ def validate(
 ) -> dict[str, Any]:  # fmt: skip
     """Runs the network over the `split` ("val", "test" or "all") of the run's own data, or of `data`, and
     returns every number (`neocog.evaluate.summarise`). `data` without a split of its own is taken whole. Of an
-    autoencoder, `neocog.evaluate.reconstructions`; pictures of classes that it does not know count as anomalies.
+    autoencoder, `neocog.evaluate.reconstructions`; pictures of classes that it does not know count as anomalies. Also
+    `trained_on`: how many of the pictures, by their content, the run was trained on.
 
     UsageError where the run's own data are no longer those it was started on, DataError where `data` has classes that
     the run does not know.
@@ -48,6 +50,11 @@ def validate(
     rows = np.arange(len(dataset.files)) if whole else dataset.rows(split)
     if len(rows) == 0:
         raise DataError(f"{dataset.name} has no {split} pictures", "use --split all")
+    taught = {row.sha256 for row in read_split(run.folder / "split.csv") if row.set == "train"}
+    trained_on = sum(dataset.sha256[row] in taught for row in rows.tolist())
+    if trained_on:
+        text = f"{trained_on:,} of {len(rows):,} pictures are ones that it was trained on: of new ones it knows less"
+        (events or Events()).emit("note", label="warning", text=text)
     machine = choose_machine(config)
     network = run.network()
     machine.place(network)
@@ -55,7 +62,7 @@ def validate(
         found = reconstruct(network, dataset, rows, card.preprocessing, machine, config).found
         if out is not None:
             found.write(out)
-        return summarise_reconstructions(found) | anomalies(found, card.classes)
+        return summarise_reconstructions(found) | anomalies(found, card.classes) | {"trained_on": trained_on}
     loader = evaluation_loader(dataset, rows, card.preprocessing, machine, config.threads)
     outcome = predict(network, loader.epoch(0), autocast=torch.bfloat16 if machine.bf16 else None)
     numbers = outcome.indices.tolist()
@@ -67,7 +74,7 @@ def validate(
     )  # fmt: skip
     if out is not None:
         predictions.write(out)
-    return summarise(predictions)
+    return summarise(predictions) | {"trained_on": trained_on}
 
 
 def anomalies(found: Reconstructions, known: list[str]) -> dict[str, Any]:

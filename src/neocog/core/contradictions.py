@@ -52,7 +52,7 @@ def contradictions(config: "TrainConfig") -> Iterator[tuple[set[str], str]]:
     yield from of_reconstruction(config)
 
 
-AUTOENCODERS: dict[str, object] = {"contractive": 0.0, "cd_steps": None, "persistent": False}
+AUTOENCODERS: dict[str, object] = {"contractive": 0.0, "beta": 1.0, "cd_steps": None, "persistent": False}
 CLASSES: dict[str, object] = {
     "head": "linear", "stage": None, "views": None, "unfreeze": None, "label_smoothing": 0.0, "class_weights": "none",
     "mixup": None, "cutmix": None, "erasing": None,
