@@ -33,7 +33,9 @@ POINTING = """
 
 Four pictures that were named rightly, with more than 0.8, are put into one of 448 x 448 pixels, and the map is asked
 for one of the four classes: how much of it lies on that picture (by luck a quarter), and how often its largest value
-does. {grids} grids. Boehle, Fritz and Schiele, CVPR 2021, arXiv:2104.00032, section 4.3.
+does. {grids} grids, so that luck itself can have its largest value right in one of ten or in four. Occlusion and
+captum's integrated gradients are left out: of so many pixels they take minutes a map. Boehle, Fritz and Schiele,
+CVPR 2021, arXiv:2104.00032, section 4.3.
 """
 
 COMPLETE = """

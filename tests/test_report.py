@@ -149,6 +149,15 @@ def test_an_absent_part_leaves_no_trace(part):
     assert {a["href"][1:] for tag, a in seen.tags if tag == "a"} <= ids
 
 
+def test_it_says_why_these_weights_were_kept():
+    report = make_report()
+    assert "no epoch has a higher validation accuracy" in rp.render(report)
+    by_loss = tuple(replace(epoch, val_accuracy=None) for epoch in report.history)
+    html = rp.render(replace(report, history=by_loss))
+    assert "no epoch has a lower validation loss" in html
+    assert "higher validation accuracy" not in html
+
+
 def test_a_report_of_nothing_is_a_page():
     seen = Seen(rp.render(rp.Report("lenet5", "scratch", "digits")))
     assert "lenet5 on digits" in seen.all_text()

@@ -41,7 +41,8 @@ def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> rep
     answers = {file: known.classes[best] for file, best in zip(known.files, known.predicted, strict=True)}
     files = [data.files[row] for row in small]
     if strangers := [file for file in files if file not in answers]:
-        raise DataError(f"{strangers[0]} is no {split} picture of this run", "the data have changed since then; `--no-training` makes the page without them")
+        cause = f"{strangers[0]} is no {split} picture of this run: the data have changed since then"
+        raise DataError(cause, "bring them back, or `--no-training` makes the page without pictures")
     labels = [data.classes[data.labels[row]] for row in small]
     wrong = np.array([answers[file] != label for file, label in zip(files, labels, strict=True)])
     places, first = laid_out(points, wrong)
