@@ -24,7 +24,7 @@ TOGETHER = 16
 
 def scores_of(network: nn.Module, x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, K). UsageError where the network gives no scores of classes."""
-    scores = network(x)
+    scores = network(x.clone())  # which a network that works in place may change
     if not isinstance(scores, Tensor) or scores.dim() != 2:
         raise UsageError(f"{type(network).__name__} gives no scores of classes", "give a classifier")
     return scores
@@ -45,7 +45,7 @@ def gradient(network: nn.Module, x: Tensor, target: int) -> Tensor:
 
 def slopes(network: nn.Module, x: Tensor, target: int) -> Tensor:
     """(B, C, H, W): of each picture's own score."""
-    x = x.detach().requires_grad_()
+    x = x.detach().clone().requires_grad_()  # what was made in inference mode takes no gradient
     (found,) = torch.autograd.grad(score(network, x, target).sum(), x)
     return found
 
@@ -70,8 +70,8 @@ def smooth(
     """The mean gradient of `samples` pictures with Gaussian noise of `noise` times the picture's range."""
     x, generator = x.detach(), torch.Generator().manual_seed(seed)
     spread = noise * float(x.max() - x.min())
-    total = torch.zeros_like(x[0])
     with untouched(network):
+        total = torch.zeros_like(x[0])
         for number in chunks(samples, together):
             noisy = x + spread * torch.randn((number, *x.shape[1:]), generator=generator).to(x)
             total += slopes(network, noisy, target).sum(0)
@@ -88,9 +88,9 @@ def occlusion(
     if not 0 < stride <= window <= min(height, width):
         cause = f"a window of {window} pixels every {stride} does not cover a picture of {height} x {width}"
         raise UsageError(cause, "stride <= window <= the picture's side")
-    total, count = x.new_zeros(height, width), x.new_zeros(height, width)
     squares = [(top, left) for top in starts(height, window, stride) for left in starts(width, window, stride)]
     with untouched(network), torch.no_grad():
+        total, count = x.new_zeros(height, width), x.new_zeros(height, width)
         whole = score(network, x, target)[0]
         for begin in range(0, len(squares), together):
             some = squares[begin : begin + together]

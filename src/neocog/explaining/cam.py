@@ -34,7 +34,7 @@ def grad_cam(network: nn.Module, x: Tensor, target: int, layer: str | None = Non
     """
     names = stage_names(network) if layer is None else [resolve(network, layer)]
     with untouched(network), Tapped(network, names) as taps:
-        answer = score(network, x.detach().requires_grad_(), target)
+        answer = score(network, x.detach().clone().requires_grad_(), target)
         slopes = taps.gradients(answer.sum())
         maps = {name: taps[name].detach() for name in slopes}
     if layer is not None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explaining.taps import resolve
+from neocog.explaining.taps import resolve, untouched
 
 SILENT = 1e-3  # of the largest norm. Weight decay drives a filter that nothing holds on to far below
 
@@ -34,7 +34,8 @@ def kernels(network: nn.Module, layer: str) -> Filters:
         some = ", ".join(convolutions(network)[:3])
         hint = f"the first convolutions are {some}" if some else "this network has none"
         raise UsageError(f"the layer {name} is a {type(module).__name__}, no convolution", hint)
-    weight = _outputs_first(module)
+    with untouched(network):  # a parametrised weight is computed, by a power iteration that goes on in training
+        weight = _outputs_first(module)
     norms = weight.flatten(1).norm(dim=1)
     largest = weight.abs().amax((1, 2, 3), keepdim=True)
     return Filters(

@@ -64,7 +64,7 @@ def inside(
         for batch in batches:
             rectifiers.calls.clear()
             with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16), rectifiers:
-                network(batch)
+                network(batch.clone())
     return values.stages(), rectifiers.found()
 
 

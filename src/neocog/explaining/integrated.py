@@ -42,8 +42,8 @@ def integrated(
     way = Way(network, target, start.detach(), (x - start).detach(), together)
     parts = -(-steps // max(16, HELD // (4 * x[0].numel())))
     ends = torch.linspace(0, 1, parts + 1, dtype=torch.float64).tolist()
-    total = torch.zeros_like(x[0])
     with untouched(network):
+        total = torch.zeros_like(x[0])
         for first, last in pairwise(ends):
             total += way.mean(first, last, -(-steps // parts))
         with torch.no_grad():

@@ -46,7 +46,7 @@ def activations(network: nn.Module, x: Tensor, layers: Iterable[str] | None = No
         raise UsageError(f"maps are those of one picture, not of {len(x)}", "hand over one")
     names = [resolve(network, name) for name in (stage_names(network) if layers is None else layers)]
     with untouched(network), Tapped(network, names) as taps:
-        network(x)
+        network(x.detach().clone())
         found = [(name, as_maps(taps[name].detach(), name)[0]) for name in names]
     return [_described(name, maps) for name, maps in found]
 
@@ -93,7 +93,7 @@ def before_and_after(network: nn.Module, x: Tensor, layer: str) -> Bend:
         hook = network.get_submodule(name).register_forward_hook(following.start)
         try:
             with following:
-                network(x)
+                network(x.clone())
         finally:
             hook.remove()
     if following.bend is None:

@@ -49,7 +49,7 @@ def strongest_of(
     shape: tuple[int, ...] = ()
     with untouched(network), torch.no_grad(), Tapped(network, best) as taps:
         for which, x in pictures:
-            network(x)
+            network(x.clone())
             shape = tuple(x.shape[1:])
             for name, kept in best.items():
                 kept.add(which, grid_of(taps[name], name))
@@ -93,7 +93,9 @@ class Best:
 
 def field_of(network: nn.Module, shape: tuple[int, ...], name: str) -> ReceptiveField | None:
     """What units of a layer see of pictures of `shape` (C, H, W); None where that could not be followed."""
-    rows = [row for row in cost(network, shape).rows if row.name == name or row.name.startswith(f"{name}.")]
+    with torch.inference_mode(False):  # in it, views are followed no more
+        known = cost(network, shape).rows
+    rows = [row for row in known if row.name == name or row.name.startswith(f"{name}.")]
     return rows[-1].field if rows else None
 
 
@@ -119,9 +121,9 @@ def read(
     """(C, H, W): what comes back to the picture `x` (1, C, H, W) from one unit alone. Where no max pool keeps switches
     deconvolution does not depend on the picture, and "guided" shows more (Springenberg et al., see rectified.py)."""
     name = resolve(network, layer)
-    x = x.detach().requires_grad_()
     with untouched(network), Rectified(rule), Tapped(network, [name]) as taps:
-        network(x)
+        x = x.detach().clone().requires_grad_()
+        network(x.clone())
         maps = grid_of(taps[name], name)
         if not 0 <= channel < maps.shape[1]:
             raise UsageError(f"{name} has no channel {channel}", f"its channels are 0 to {maps.shape[1] - 1}")

@@ -24,7 +24,7 @@ def dead_channels(network: nn.Module, batches: Iterable[Tensor], layer: str) -> 
     unknown layer, and for a single value per channel, which cannot change."""
     with untouched(network), torch.no_grad(), Ranges(network, [layer]) as ranges:
         for x in batches:
-            network(x)
+            network(x.clone())
     return ranges.dead(layer)
 
 

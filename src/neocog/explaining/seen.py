@@ -47,11 +47,11 @@ class Seen:
 
     def uphill(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """The sign, in the pixels' shape, of the gradient of each picture's own loss: -1, 0 or 1."""
-        x = pixels.detach().requires_grad_()
+        x = pixels.detach().clone().requires_grad_()
         beliefs = self.beliefs(x)
         if int(labels.max()) >= beliefs.shape[1]:
             raise UsageError(f"there is no class {int(labels.max())}", f"the network knows 0 to {beliefs.shape[1] - 1}")
-        loss = F.cross_entropy(beliefs, labels.to(beliefs.device), reduction="sum")
+        loss = F.cross_entropy(beliefs, labels.to(beliefs.device, copy=True), reduction="sum")
         (gradient,) = torch.autograd.grad(loss, x)
         if not bool(gradient.isfinite().all()):
             raise DivergedError("the loss's gradient is not finite", "check the network's weights")

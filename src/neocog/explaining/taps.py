@@ -18,26 +18,44 @@ from neocog.core.errors import UsageError, did_you_mean
 
 @contextmanager
 def untouched(network: nn.Module) -> Iterator[None]:
-    """Inside: eval mode, and weights that gather no gradient, so that only what is asked for by name is computed."""
-    modes = [(module, module.training) for module in network.modules()]
+    """Inside: eval mode, and weights that gather no gradient, so that only what is asked for by name is computed, also
+    where the caller is in inference mode. A buffer that the network binds anew, adds or drops is the old one again.
+    UsageError for a network without numbers (on the meta device)."""
+    modules = list(network.modules())
+    modes = [(module, module.training) for module in modules]
     weights = [(weight, weight.requires_grad, weight.grad) for weight in network.parameters()]
-    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    devices = sorted({buffer.get_device() for buffer in (*network.parameters(), *network.buffers()) if buffer.is_cuda})
-    with torch.random.fork_rng(devices), torch.enable_grad():
+    bound = [(m, dict(m._buffers.items()), set(m._non_persistent_buffers_set)) for m in modules]
+    buffers = {id(buffer): buffer for _, own, _ in bound for buffer in own.values() if buffer is not None}
+    tensors = [*(weight for weight, _, _ in weights), *buffers.values()]
+    if any(tensor.is_meta for tensor in tensors):
+        cause = f"{type(network).__name__} has no numbers, it lies on the meta device"
+        raise UsageError(cause, "load its weights onto a CPU or GPU")
+    copies = [(buffer, buffer.clone()) for buffer in buffers.values()]
+    devices = sorted({tensor.get_device() for tensor in tensors if tensor.is_cuda})
+    with torch.random.fork_rng(devices):
         try:
-            network.eval()
-            for weight, _, _ in weights:
-                weight.requires_grad_(False)
-                weight.grad = None
-            yield
+            with torch.inference_mode(False), torch.enable_grad():
+                network.eval()
+                for weight, _, _ in weights:
+                    weight.requires_grad_(False)
+                    weight.grad = None
+                yield
         finally:
             for module, mode in modes:
                 module.training = mode
             for weight, flag, gradient in weights:
                 weight.requires_grad_(flag)
                 weight.grad = gradient
+            for module, own, fleeting in bound:
+                now = dict(module._buffers.items())
+                for name in now.keys() - own.keys():
+                    del module._buffers[name]
+                for name, buffer in own.items():
+                    if name not in now or now[name] is not buffer:
+                        module._buffers[name] = buffer
+                        module._non_persistent_buffers_set = fleeting
             with torch.no_grad():
-                for buffer, before in buffers:
+                for buffer, before in copies:
                     if not torch.equal(buffer, before):
                         buffer.copy_(before)
 

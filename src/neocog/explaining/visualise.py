@@ -105,14 +105,14 @@ def visualise_each(
     what it would be alone but for rounding, in a network in eval mode."""
     weight = next(network.parameters(), torch.empty(0))
     c: int = channels or getattr(network, "in_channels", None) or len(mean)
-    centre, spread = (_per_channel(values, c).to(weight) for values in (mean, std))
     generator = torch.Generator().manual_seed(seed)
     h, w = size
-    start = START * torch.randn(2, 1, c, h, w // 2 + 1, generator=generator)
-    spectrum = start.repeat(1, len(objectives), 1, 1, 1).to(weight.device).requires_grad_()
-    adam = torch.optim.Adam([spectrum], lr=RATE)
     trace = []
     with untouched(network), Rectified("redirected"):
+        centre, spread = (_per_channel(values, c).to(weight) for values in (mean, std))
+        start = START * torch.randn(2, 1, c, h, w // 2 + 1, generator=generator)
+        spectrum = start.repeat(1, len(objectives), 1, 1, 1).to(weight.device).requires_grad_()
+        adam = torch.optim.Adam([spectrum], lr=RATE)
         for _ in range(steps):
             seen = (moved(painted(spectrum, size), generator).to(weight) - centre) / spread
             values = excitations(network, objectives, seen)
