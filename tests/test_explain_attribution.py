@@ -308,3 +308,46 @@ def test_taps_record_what_comes_before_a_change_in_place() -> None:
     wanted = network[3].weight[1].view(1, 4, 10, 10)  # type: ignore[operator, index]
     assert torch.equal(slopes["1"], wanted)
     assert torch.equal(slopes["0"], wanted * (taps["0"] > 0))
+
+
+class Positions(nn.Module):
+    """Maps, to which a table of positions is added and of which a recurrent network makes three numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.positions = nn.Conv2d(3, 6, 3, stride=3), nn.Embedding(16, 6)
+        self.sequence, self.mixed = nn.LSTM(6, 6, batch_first=True), nn.Linear(6, 6)
+        self.fc = nn.Linear(6, 5)
+        self.register_buffer("order", torch.arange(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.conv(x).flatten(2).transpose(1, 2) + self.positions(self.order)[None]
+        scores: Tensor = self.fc(self.mixed(self.sequence(tokens)[0][:, :7]).mean(1))  # seven make no square
+        return scores
+
+
+def test_stages_that_cannot_be_shown_are_passed_over() -> None:
+    network, x = he(Positions()), picture(12)
+    found = grad_cam(network, x, 1)
+    assert found.layer == "conv"
+    assert found.coarse.shape == (4, 4)
+    assert found.coarse.max() > 0
+    assert torch.equal(found.coarse, grad_cam(network, x, 1, "conv").coarse)
+    for layer, said in (("positions", "grid"), ("sequence", "no single tensor"), ("mixed", "7 tokens make no square")):
+        with pytest.raises(UsageError, match=said):
+            grad_cam(network, x, 1, layer)
+
+
+class Constant(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ones_like(x)
+
+
+def test_an_answer_that_does_not_hang_on_the_picture() -> None:
+    network, x = nn.Sequential(nn.Conv2d(3, 4, 3), Constant(), nn.AdaptiveAvgPool2d(1), nn.Flatten()), picture(12)
+    with pytest.raises(UsageError, match="has a grid on which the score depends"):
+        grad_cam(network, x, 1)
+    with pytest.raises(UsageError, match="does not depend on the picture"):
+        a.gradient(network, x, 1)
+    with pytest.raises(UsageError, match="does not depend on the picture"):
+        integrated(network, x, 1)

@@ -46,7 +46,14 @@ def gradient(network: nn.Module, x: Tensor, target: int) -> Tensor:
 def slopes(network: nn.Module, x: Tensor, target: int) -> Tensor:
     """(B, C, H, W): of each picture's own score."""
     x = x.detach().clone().requires_grad_()  # what was made in inference mode takes no gradient
-    (found,) = torch.autograd.grad(score(network, x, target).sum(), x)
+    return uphill(score(network, x, target), x)
+
+
+def uphill(scores: Tensor, x: Tensor) -> Tensor:
+    """(B,), each of its own picture -> d score / d `x` (B, C, H, W). UsageError where they do not depend on it."""
+    if not scores.requires_grad:
+        raise UsageError("the score does not depend on the picture", "take another class or network")
+    (found,) = torch.autograd.grad(scores.sum(), x)
     return found
 
 

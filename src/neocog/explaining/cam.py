@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
 from neocog.explaining.attribution import score
-from neocog.explaining.maps import as_maps
+from neocog.explaining.maps import as_maps, grid
 from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
 
 
@@ -33,7 +33,7 @@ def grad_cam(network: nn.Module, x: Tensor, target: int, layer: str | None = Non
     last layer of a vision transformer only the class token does). `plus`: Grad-CAM++. UsageError where there is none.
     """
     names = stage_names(network) if layer is None else [resolve(network, layer)]
-    with untouched(network), Tapped(network, names) as taps:
+    with untouched(network), Tapped(network, names, lenient=layer is None) as taps:
         answer = score(network, x.detach().clone().requires_grad_(), target)
         slopes = taps.gradients(answer.sum())
         maps = {name: taps[name].detach() for name in slopes}
@@ -66,9 +66,13 @@ def plus_weights(maps: Tensor, slope: Tensor) -> Tensor:
 
 
 def places(out: Tensor) -> int:
+    """0 for what is no maps, and for tokens that make no square."""
     if out.dim() == 4:
         return out.shape[2] * out.shape[3]
-    return out.shape[1] if out.dim() == 3 else 1
+    try:
+        return grid(out.shape[1])[0] ** 2 if out.dim() == 3 else 0
+    except UsageError:
+        return 0
 
 
 def grid_of(out: Tensor, name: str) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explaining.attribution import TOGETHER, score
+from neocog.explaining.attribution import TOGETHER, score, uphill
 from neocog.explaining.taps import untouched
 
 HELD = 2**28  # bytes of gradients that are kept at once, 445 of pictures of 224 x 224; of more steps, each part of the
@@ -87,6 +87,6 @@ class Way(NamedTuple):
         for some in torch.split(places, self.together):
             pictures = self.start + some.to(self.along)[:, None, None, None] * self.along
             found = score(self.network, pictures.requires_grad_(), self.target)
-            slopes.extend(torch.autograd.grad(found.sum(), pictures))
+            slopes.append(uphill(found, pictures))
             scores.append(found.detach().double().cpu())
         return torch.cat(scores), torch.cat(slopes)

@@ -63,9 +63,11 @@ def untouched(network: nn.Module) -> Iterator[None]:
 class Tapped:
     """`with Tapped(network, ["stages.layer4"]) as taps: scores = network(x)`; then `taps["stages.layer4"]` is what that
     module gave when it was last called, and `taps.calls` has every call. What a later layer changes in place is
-    recorded as it was before. Tensors keep their graph, so that `gradients` can be asked for."""
+    recorded as it was before. Tensors keep their graph, so that `gradients` can be asked for. What gives no single
+    tensor is a UsageError, or with `lenient` not recorded."""
 
-    def __init__(self, network: nn.Module, names: Iterable[str]) -> None:
+    def __init__(self, network: nn.Module, names: Iterable[str], *, lenient: bool = False) -> None:
+        self.lenient = lenient
         self.calls: dict[str, list[Tensor]] = {}
         self._modules = {name: network.get_submodule(resolve(network, name)) for name in names}
         self._hooks: list[Any] = []
@@ -87,15 +89,16 @@ class Tapped:
 
     def gradients(self, target: Tensor) -> dict[str, Tensor]:
         """d `target` / d output of each tap's last call; zeros where it plays no part. `target`: a scalar."""
-        names = list(self.calls)
-        tensors = [self[name] for name in names]
-        found = torch.autograd.grad(target, tensors, allow_unused=True, retain_graph=True)
-        pairs = zip(names, tensors, found, strict=True)
-        return {name: torch.zeros_like(x) if g is None else g for name, x, g in pairs}
+        asked = {name: self[name] for name in self.calls if self[name].requires_grad and target.requires_grad}
+        given = torch.autograd.grad(target, list(asked.values()), retain_graph=True, allow_unused=True) if asked else ()
+        found = dict(zip(asked, given, strict=True))
+        return {name: torch.zeros_like(self[name]) if (g := found.get(name)) is None else g for name in self.calls}
 
     def _recorder(self, name: str) -> Any:
         def record(module: nn.Module, args: Any, out: Any) -> Any:
             if not isinstance(out, Tensor):
+                if self.lenient:
+                    return out
                 raise UsageError(f"the layer {name} gives no single tensor", "name one of its parts")
             self.calls.setdefault(name, []).append(out)
             return out.clone()  # a ReLU that works in place then changes the copy
