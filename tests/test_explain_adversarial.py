@@ -301,5 +301,51 @@ def test_more_that_makes_no_sense() -> None:
         smallest_epsilon(*parts, MEAN, STD, limit=0)
     with pytest.raises(UsageError, match="no pictures"):
         accuracy_against(parts[0], [], [0.1], MEAN, STD)
+    with pytest.raises(UsageError, match="no pictures"):
+        accuracy_against(parts[0], [(drawn()[:0], torch.arange(0))], [0.1], MEAN, STD)
     with pytest.raises(DivergedError, match="not finite"):
         fgsm(Odd(lambda x: x.flatten(1) * math.nan), drawn(), torch.arange(6), 0.1, MEAN, STD)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int16, torch.uint8, torch.uint16])
+def test_labels_of_any_whole_numbers(kind: torch.dtype) -> None:
+    network, pixels, labels = tiny().eval(), drawn(), torch.arange(6)
+    wanted, given = fgsm(network, pixels, labels, 0.1, MEAN, STD, target=labels + 1), labels.to(kind)
+    assert torch.equal(fgsm(network, pixels, given, 0.1, MEAN, STD, target=(labels + 1).to(kind)), wanted)
+    pgd(network, pixels, given, 0.1, MEAN, STD, generator=random_start())
+    smallest = smallest_epsilon(network, pixels, given, MEAN, STD).epsilon
+    assert torch.equal(smallest, smallest_epsilon(network, pixels, labels, MEAN, STD).epsilon)
+    shares = accuracy_against(network, [(pixels, given)], [0, 0.1], MEAN, STD)
+    assert shares == accuracy_against(network, [(pixels, labels)], [0, 0.1], MEAN, STD)
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("of_pixels", [torch.float32, torch.float64])
+def test_the_network_runs_in_its_own_type(kind: torch.dtype, of_pixels: torch.dtype) -> None:
+    """And what comes back is in that of the pixels, and almost what float64 throughout says."""
+    labels, pixels = torch.arange(6), drawn().double()
+    wanted = fgsm(tiny().eval().double(), pixels, labels, 0.1, MEAN, STD) - pixels
+    network, x = tiny().eval().to(kind), pixels.to(of_pixels)
+    met: list[torch.dtype] = []
+    network[0].register_forward_hook(lambda module, args, out: met.append(out.dtype))
+    found = fgsm(network, x, labels, 0.1, MEAN, STD)
+    assert set(met) == {kind}
+    assert found.dtype == of_pixels
+    assert float(((found - x).sign() == wanted.sign()).double().mean()) > 0.98
+    assert pgd(network, x, labels, 0.1, MEAN, STD, generator=random_start()).dtype == of_pixels
+    assert smallest_epsilon(network, x, labels, MEAN, STD).pixels.dtype == of_pixels
+
+
+@pytest.mark.parametrize("epsilon", [torch.full((3,), 0.1), torch.full((6, 1), 0.1), torch.zeros(0)])
+def test_an_epsilon_is_one_or_one_a_picture(epsilon: Tensor) -> None:
+    network, pixels, labels = tiny().eval(), drawn(), torch.arange(6)
+    with pytest.raises(UsageError, match="for 6 pictures"):
+        fgsm(network, pixels, labels, epsilon, MEAN, STD)
+    one = fgsm(network, pixels, labels, torch.tensor([0.1]), MEAN, STD)
+    assert torch.equal(one, fgsm(network, pixels, labels, torch.full((6,), 0.1), MEAN, STD))
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.3, 0.4), STD), (MEAN, (0.3, 0.4)), ((0.3,) * 4, (0.4,) * 4)])
+def test_figures_are_those_of_the_channels(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match="3 channels"):
+        fgsm(tiny(3).eval(), drawn(channels=3), torch.arange(6), 0.1, mean, std)

@@ -6,9 +6,10 @@
            Learning Models Resistant to Adversarial Attacks", ICLR 2018, arXiv:1706.06083, section 2.1
 
 All take pictures (B, C, H, W) and an epsilon on the 0..1 scale, labels (B,), and the `mean` and `std` (one figure per
-channel, or those of colour for grey) by which the network wants its input normalised. They ask it in eval mode and
-float32 (float64 where the pixels are), at most `at_once` pictures at a time, and leave it as it was. UsageError for
-what is no picture, label or epsilon; DivergedError where a network answers with numbers that are not finite.
+channel, one for all, or those of colour) by which the network wants its input normalised. They ask it in eval mode and
+in its parameters' own type, at most `at_once` pictures at a time, and leave it as it was; pixels come back as float32
+(float64 where they were that). UsageError for what is no picture, label or epsilon; DivergedError where a network
+answers with numbers that are not finite.
 
 An attack that fails proves nothing: another one may succeed, and where the gradient is exactly 0, as in a network
 whose answer is certain to the last bit, these have no direction to go in.
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.explaining.seen import Figures, Seen, check_labels, floats
+from neocog.explaining.seen import Figures, Seen, floats, numbers_of
 from neocog.explaining.taps import untouched
 
 AT_ONCE = 64  # pictures
@@ -99,7 +100,7 @@ def smallest_epsilon(
     if not 0 < limit <= 1:
         raise UsageError(f"no change can be looked for up to {limit}", "give a limit above 0, up to 1")
     found, said = floats(pixels).clone(), answers(network, pixels, mean, std)
-    check_labels(labels, pixels)
+    labels = numbers_of(labels, pixels)
     epsilon = torch.where(said == labels, math.nan, 0.0).to(found)
     below = torch.zeros_like(epsilon)
 
@@ -130,7 +131,8 @@ def accuracy_against(
     """(epsilon, share of the pictures still answered rightly) of each; with 0 that of the pictures as they are.
     `batches`: of (pixels, labels), gone through once."""
     right, count = [0] * len(epsilons), 0
-    for pixels, labels in batches:
+    for pixels, classes in batches:
+        labels = numbers_of(classes, pixels)
         attacked, rows = _attacked(attack, network, pixels, labels, mean, std), torch.arange(len(pixels))
         for place, epsilon in enumerate(epsilons):
             changed = attacked(rows, epsilon) if epsilon else pixels
@@ -171,8 +173,7 @@ def _directions(seen: Seen, x: Tensor, labels: Tensor, target: Tensor | None) ->
 def _aim(x: Tensor, labels: Tensor, target: Tensor | None) -> tuple[Tensor, int]:
     """The classes whose loss counts, and whether it shall rise or fall."""
     aim, sign = (labels, 1) if target is None else (target, -1)
-    check_labels(aim, x)
-    return aim, sign
+    return numbers_of(aim, x), sign
 
 
 def _stepped(x: Tensor, by: Tensor, directions: Tensor) -> Tensor:
@@ -181,7 +182,10 @@ def _stepped(x: Tensor, by: Tensor, directions: Tensor) -> Tensor:
 
 def _changes(epsilon: float | Tensor, x: Tensor) -> Tensor:
     """(B, 1, 1, 1)"""
-    by = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device).expand(len(x))[:, None, None, None]
+    given = torch.as_tensor(epsilon, dtype=x.dtype, device=x.device)
+    if given.shape not in ((), (1,), (len(x),)):
+        raise UsageError(f"epsilon is {tuple(given.shape)} for {len(x)} pictures", "give one for all, or one for each")
+    by = given.expand(len(x))[:, None, None, None]
     if not bool(((by >= 0) & (by <= 1)).all()):
         raise UsageError(f"epsilon {epsilon} is no change on the 0..1 scale", "give one from 0 to 1")
     return by

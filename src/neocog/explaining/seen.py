@@ -24,6 +24,7 @@ class Seen:
             raise UsageError(f"mean {mean} and std {std} normalise no picture", "give the figures of the network's own")
         self.network, self.mean, self.std, self.at_once = network, mean, std, at_once
         self.device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        self.dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
 
     def parts(self, n: int) -> Iterator[slice]:
         return (slice(start, min(start + self.at_once, n)) for start in range(0, n, self.at_once))
@@ -32,15 +33,16 @@ class Seen:
         """(B, C, H, W) -> (B, K) scores of which the softmax is what the network believes."""
         x = pixels.to(self.device)
         mean, std = (
-            torch.tensor(figures_for(x.shape[1], values), dtype=x.dtype, device=x.device)[:, None, None]
+            torch.tensor(figures_of(x.shape[1], values), dtype=x.dtype, device=x.device)[:, None, None]
             for values in (self.mean, self.std)
         )
         with torch.autocast(x.device.type, enabled=False):
-            scores: Any = self.network((x - mean) / std)
+            scores: Any = self.network(((x - mean) / std).to(self.dtype or x.dtype))
         if not isinstance(scores, Tensor) or scores.ndim != 2:
             raise UsageError("the network gives no class scores", "attack a classifier")
         if not bool(scores.isfinite().all()):
             raise DivergedError("the network's scores are not finite", "check its weights")
+        scores = scores.to(x.dtype)
         # Each length is a belief p by itself. Given that exactly one class is there, the classes stand to each other
         # as the odds p / (1 - p), whose logarithm is what a softmax asks for: `neocog.evaluate.probabilities_of`.
         return scores.logit(eps=1e-6) if getattr(self.network, "scores", "logits") == "lengths" else scores
@@ -68,7 +70,17 @@ def floats(pixels: Tensor) -> Tensor:
     return pixels if pixels.dtype == torch.float64 else pixels.float()
 
 
-def check_labels(labels: Tensor, pixels: Tensor) -> None:
-    whole = not (labels.is_floating_point() or labels.dtype == torch.bool)
-    if labels.shape != pixels.shape[:1] or not whole or int(labels.min()) < 0:
+def figures_of(channels: int, values: Figures) -> Figures:
+    """One for each channel. Given are so many, one for all, or those of colour: UsageError otherwise."""
+    if len(values) not in (1, 3, channels):
+        raise UsageError(f"{len(values)} figures normalise no picture of {channels} channels", "give one for each")
+    return figures_for(channels, values)
+
+
+def numbers_of(labels: Tensor, pixels: Tensor) -> Tensor:
+    """(B,) int64. UsageError where they are not so many class numbers as pictures."""
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    numbers = labels.long() if whole else labels
+    if not whole or labels.shape != pixels.shape[:1] or bool((numbers < 0).any()):
         raise UsageError(f"labels must be {len(pixels)} class numbers, one a picture", "give whole numbers from 0")
+    return numbers
