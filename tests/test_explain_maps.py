@@ -74,7 +74,7 @@ def test_layers_by_name_and_refusals() -> None:
     x = pictures(2, small_shape(network))
     names = [name for name, _ in network.stages.named_children()]
     assert [one.layer for one in activations(network, x[:1], names[:1])] == [f"stages.{names[0]}"]
-    with pytest.raises(UsageError, match="one picture, not of 2"):
+    with pytest.raises(UsageError, match="give one picture"):
         activations(network, x)
     with pytest.raises(UsageError, match="no layer 'elsewhere'"):
         activations(network, x[:1], ["elsewhere"])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
 from neocog.explaining.rectified import Rectified, Rule
-from neocog.explaining.taps import untouched
+from neocog.explaining.taps import one_picture, untouched
 
 TOGETHER = 16
 
@@ -32,13 +32,18 @@ def scores_of(network: nn.Module, x: Tensor) -> Tensor:
 
 def score(network: nn.Module, x: Tensor, target: int) -> Tensor:
     """(B,), of class `target`. UsageError where there is no such class."""
-    scores = scores_of(network, x)
+    return of_class(scores_of(network, x), target)
+
+
+def of_class(scores: Tensor, target: int) -> Tensor:
+    """(B, K) -> (B,). UsageError where there is no such class."""
     if not 0 <= target < scores.shape[1]:
         raise UsageError(f"there is no class {target}", f"the classes are 0 to {scores.shape[1] - 1}")
     return scores[:, target]
 
 
 def gradient(network: nn.Module, x: Tensor, target: int) -> Tensor:
+    one_picture(x)
     with untouched(network):
         return slopes(network, x, target)[0]
 
@@ -63,6 +68,7 @@ def input_x_gradient(network: nn.Module, x: Tensor, target: int) -> Tensor:
 
 def rectified(network: nn.Module, x: Tensor, target: int, rule: Rule) -> Tensor:
     """`rule` "guided" or "deconvolution". UsageError where the network has no ReLU that it could change."""
+    one_picture(x)
     with untouched(network), Rectified(rule) as mode:
         found = slopes(network, x, target)[0]
     if not mode.met:
@@ -75,6 +81,9 @@ def smooth(
     together: int = TOGETHER,
 ) -> Tensor:  # fmt: skip
     """The mean gradient of `samples` pictures with Gaussian noise of `noise` times the picture's range."""
+    one_picture(x)
+    if samples < 1:
+        raise UsageError(f"{samples} samples have no mean", "give at least 1")
     x, generator = x.detach(), torch.Generator().manual_seed(seed)
     spread = noise * float(x.max() - x.min())
     with untouched(network):
@@ -91,6 +100,7 @@ def occlusion(
 ) -> Tensor:  # fmt: skip
     """(H, W): by how much the score falls where a square of `window` pixels is `fill` (default 0, the mean colour), the
     mean over the squares that hide a pixel. Squares begin every `stride` pixels, and at the far borders."""
+    one_picture(x)
     height, width = x.shape[-2:]
     if not 0 < stride <= window <= min(height, width):
         cause = f"a window of {window} pixels every {stride} does not cover a picture of {height} x {width}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from neocog.core.errors import UsageError
 from neocog.explaining.attribution import score
 from neocog.explaining.maps import as_maps, grid
-from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
+from neocog.explaining.taps import Tapped, one_picture, resolve, stage_names, untouched
 
 
 class Cam(NamedTuple):
@@ -32,6 +32,7 @@ def grad_cam(network: nn.Module, x: Tensor, target: int, layer: str | None = Non
     the first may be a class token; by default the last stage that has a grid on which the score depends (behind the
     last layer of a vision transformer only the class token does). `plus`: Grad-CAM++. UsageError where there is none.
     """
+    one_picture(x)
     names = stage_names(network) if layer is None else [resolve(network, layer)]
     with untouched(network), Tapped(network, names, lenient=layer is None) as taps:
         answer = score(network, x.detach().clone().requires_grad_(), target)

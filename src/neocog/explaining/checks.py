@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neocog.explaining.attribution import TOGETHER, scores_of
-from neocog.explaining.taps import untouched
+from neocog.core.errors import UsageError
+from neocog.explaining.attribution import TOGETHER, of_class, scores_of
+from neocog.explaining.taps import one_picture, untouched
 
 
 def randomised(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -41,12 +42,14 @@ def rank_correlation(a: Tensor, b: Tensor) -> float:
 
 def deletion(network: nn.Module, x: Tensor, target: int, heat: Tensor, *, steps: int = 32) -> list[float]:
     """The probability of `target` after shares 0, 1 / steps, ..., 1 of the pixels, those of most `heat` (H, W) first,
-    became 0, the mean colour. `x` (1, C, H, W) normalised."""
+    became 0, the mean colour. `x` (1, C, H, W) normalised. UsageError for another heat, class or number of steps."""
+    one_picture(x)
     return course(network, x.detach(), torch.zeros_like(x), target, heat, steps)
 
 
 def insertion(network: nn.Module, x: Tensor, target: int, heat: Tensor, *, steps: int = 32) -> list[float]:
     """The same, while these pixels come back to the blurred picture."""
+    one_picture(x)
     return course(network, blurred(x.detach()), x.detach(), target, heat, steps)
 
 
@@ -56,6 +59,12 @@ def area(course: list[float]) -> float:
 
 
 def course(network: nn.Module, start: Tensor, end: Tensor, target: int, heat: Tensor, steps: int) -> list[float]:
+    height, width = start.shape[-2:]
+    if heat.shape != (height, width):
+        cause = f"heat of {' x '.join(map(str, heat.shape))} is none of a picture of {height} x {width}"
+        raise UsageError(cause, "give one number for each pixel")
+    if steps < 1:
+        raise UsageError(f"{steps} steps lead nowhere", "give at least 1")
     rank = torch.empty(heat.numel(), dtype=torch.long)
     rank[heat.flatten().cpu().argsort(descending=True, stable=True)] = torch.arange(heat.numel())
     rank = rank.view(heat.shape).to(start.device)
@@ -64,7 +73,7 @@ def course(network: nn.Module, start: Tensor, end: Tensor, target: int, heat: Te
         for some in torch.split(torch.arange(steps + 1), TOGETHER):
             gone = torch.stack([rank < round(int(n) * heat.numel() / steps) for n in some])[:, None]
             scores = scores_of(network, torch.where(gone, end, start))
-            found += scores.float().softmax(1)[:, target].tolist()
+            found += of_class(scores.float().softmax(1), target).tolist()
     return found
 
 

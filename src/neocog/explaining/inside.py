@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from neocog.core.errors import UsageError
 from neocog.explaining.rectified import cut_at
 from neocog.explaining.taps import stage_names, untouched
 
@@ -62,6 +63,8 @@ def inside(
             hooks.callback(module.register_forward_pre_hook(rectifiers.entering(name)).remove)
             hooks.callback(module.register_forward_hook(rectifiers.leaving).remove)
         for batch in batches:
+            if not len(batch):
+                raise UsageError("there are no pictures to look at", "give at least one in each batch")
             rectifiers.calls.clear()
             with torch.autocast(batch.device.type, torch.bfloat16, enabled=bf16), rectifiers:
                 network(batch.clone())

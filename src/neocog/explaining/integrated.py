@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
 from neocog.explaining.attribution import TOGETHER, score, uphill
-from neocog.explaining.taps import untouched
+from neocog.explaining.taps import one_picture, untouched
 
 HELD = 2**28  # bytes of gradients that are kept at once, 445 of pictures of 224 x 224; of more steps, each part of the
 # way has as many
@@ -38,7 +38,10 @@ def integrated(
     times their difference, by trapezia. `steps`: gradients, at least 2 (UsageError)."""
     if steps < 2:
         raise UsageError(f"{steps} steps are too few for a way", "give at least 2")
+    one_picture(x)
     start = torch.zeros_like(x) if baseline is None else baseline
+    if start.shape != x.shape:
+        raise UsageError(f"the baseline is {tuple(start.shape)}", f"give one of the picture's shape, {tuple(x.shape)}")
     way = Way(network, target, start.detach(), (x - start).detach(), together)
     parts = -(-steps // max(16, HELD // (4 * x[0].numel())))
     ends = torch.linspace(0, 1, parts + 1, dtype=torch.float64).tolist()

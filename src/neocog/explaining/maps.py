@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
 from neocog.explaining.bending import Bending
-from neocog.explaining.taps import Tapped, resolve, stage_names, untouched
+from neocog.explaining.taps import Tapped, one_picture, resolve, stage_names, untouched
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,7 @@ class Bend:
 def activations(network: nn.Module, x: Tensor, layers: Iterable[str] | None = None) -> list[Maps]:
     """What the `layers` (all stages) give for one picture, (1, C, H, W) normalised, each as maps: see `as_maps`.
     UsageError for several pictures, an unknown layer, or one that gives no maps."""
-    if len(x) != 1:
-        raise UsageError(f"maps are those of one picture, not of {len(x)}", "hand over one")
+    one_picture(x)
     names = [resolve(network, name) for name in (stage_names(network) if layers is None else layers)]
     with untouched(network), Tapped(network, names) as taps:
         network(x.detach().clone())

@@ -16,7 +16,7 @@ from neocog.costs.cost import cost
 from neocog.costs.table import ReceptiveField
 from neocog.explaining.cam import grid_of
 from neocog.explaining.rectified import Rectified, Rule
-from neocog.explaining.taps import Tapped, resolve, untouched
+from neocog.explaining.taps import Tapped, one_picture, resolve, untouched
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels; the last two not included
 
@@ -49,6 +49,8 @@ def strongest_of(
     shape: tuple[int, ...] = ()
     with untouched(network), torch.no_grad(), Tapped(network, best) as taps:
         for which, x in pictures:
+            if not len(x):
+                continue
             network(x.clone())
             shape = tuple(x.shape[1:])
             for name, kept in best.items():
@@ -120,6 +122,7 @@ def read(
 ) -> Tensor:  # fmt: skip
     """(C, H, W): what comes back to the picture `x` (1, C, H, W) from one unit alone. Where no max pool keeps switches
     deconvolution does not depend on the picture, and "guided" shows more (Springenberg et al., see rectified.py)."""
+    one_picture(x)
     name = resolve(network, layer)
     with untouched(network), Rectified(rule), Tapped(network, [name]) as taps:
         x = x.detach().clone().requires_grad_()
@@ -127,6 +130,11 @@ def read(
         maps = grid_of(taps[name], name)
         if not 0 <= channel < maps.shape[1]:
             raise UsageError(f"{name} has no channel {channel}", f"its channels are 0 to {maps.shape[1] - 1}")
+        if not all(0 <= place < side for place, side in zip(position, maps.shape[2:], strict=True)):
+            sides = ", ".join(f"0 to {side - 1}" for side in maps.shape[2:])
+            raise UsageError(f"{name} has no position {tuple(position)}", f"its positions are ({sides})")
         unit = maps[0, channel, position[0], position[1]]
+        if not unit.requires_grad:
+            raise UsageError(f"{name} does not depend on the picture", "name another layer")
         (found,) = torch.autograd.grad(unit, x, unit.detach())
     return found[0]

@@ -24,7 +24,8 @@ def dead_channels(network: nn.Module, batches: Iterable[Tensor], layer: str) -> 
     unknown layer, and for a single value per channel, which cannot change."""
     with untouched(network), torch.no_grad(), Ranges(network, [layer]) as ranges:
         for x in batches:
-            network(x.clone())
+            if len(x):
+                network(x.clone())
     return ranges.dead(layer)
 
 
@@ -69,7 +70,7 @@ class Ranges(Bending):
         def record(module: nn.Module, args: Any, out: Any) -> None:
             if not isinstance(out, Tensor):
                 raise UsageError(f"the layer {name} gives no single tensor", "name one of its parts")
-            if out.is_meta:  # the network's cost is counted without numbers
+            if out.is_meta or not out.numel():  # the network's cost is counted without numbers
                 return
             self._given[name] = Range.of(out, name).joined(self._given.get(name))
             if isinstance(module, Convolution):

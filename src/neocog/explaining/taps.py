@@ -106,6 +106,12 @@ class Tapped:
         return record
 
 
+def one_picture(x: Tensor) -> None:
+    """UsageError for a batch of another number than 1."""
+    if x.dim() < 2 or len(x) != 1:
+        raise UsageError(f"the input is {tuple(x.shape)}", "give one picture: (1, C, H, W)")
+
+
 def stage_names(network: nn.Module) -> list[str]:
     """The stages of a network of the zoo, in their order; of any other module its children's names."""
     stages = getattr(network, "stages", None)

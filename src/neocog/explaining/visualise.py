@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neocog.core.errors import UsageError
-from neocog.core.spec import figures_for
 from neocog.explaining.maps import as_maps
 from neocog.explaining.rectified import Rectified
+from neocog.explaining.seen import figures_of
 from neocog.explaining.taps import Tapped, resolve, untouched
 
 # Rows: red, green, blue. Columns: brightness, red against blue, both against green. It is the root of the correlation
@@ -103,10 +103,16 @@ def visualise_each(
 ) -> list[Visualisation]:
     """`visualise` of each, in one batch: a third cheaper for three. All begin alike and move alike, so each picture is
     what it would be alone but for rounding, in a network in eval mode."""
+    h, w = size
+    if steps < 1:
+        raise UsageError(f"{steps} steps lead nowhere", "give at least 1")
+    if not objectives:
+        raise UsageError("there is nothing to look for", "name a channel, a neuron or a class")
+    if min(h, w) < 1:
+        raise UsageError(f"{h} x {w} pixels are no picture", "give at least 1 x 1")
     weight = next(network.parameters(), torch.empty(0))
     c: int = channels or getattr(network, "in_channels", None) or len(mean)
     generator = torch.Generator().manual_seed(seed)
-    h, w = size
     trace = []
     with untouched(network), Rectified("redirected"):
         centre, spread = (_per_channel(values, c).to(weight) for values in (mean, std))
@@ -128,7 +134,7 @@ def visualise_each(
 
 def _per_channel(values: Sequence[float], channels: int) -> Tensor:
     """(channels, 1, 1)"""
-    return torch.tensor(figures_for(channels, tuple(values)))[:, None, None]
+    return torch.tensor(figures_of(channels, tuple(values)))[:, None, None]
 
 
 def excitations(network: nn.Module, objectives: Sequence[Objective], x: Tensor) -> Tensor:
