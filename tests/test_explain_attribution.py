@@ -76,7 +76,11 @@ def test_captum_agrees() -> None:
 def test_a_relu_that_is_cut_at_6() -> None:
     x = torch.tensor([[-1.0, 2, 7, 3]])
     weight = torch.tensor([[1.0, 2, 3, -4]])
-    for six in (nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, nn.Hardtanh(0, 6), lambda x: x.clamp(0, 6)):
+    sixes: list[Callable[[Tensor], Tensor]] = [
+        nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, nn.Hardtanh(0, 6), lambda x: x.clamp(0, 6),
+        lambda x: x.clip(0, 6), lambda x: x.clip_(0, 6),
+    ]  # fmt: skip
+    for six in sixes:
         network = nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(4, 1))
         network[2].weight.data = weight  # type: ignore[assignment]
         network[0].forward = lambda x, six=six: six(x * 1)  # type: ignore[method-assign, misc, assignment]
@@ -94,10 +98,18 @@ def test_a_relu_is_one_however_it_is_spelled(rule: a.Rule) -> None:
         x.relu_()  # what it gives is thrown away
         return x
 
+    def clipped(x: Tensor) -> Tensor:
+        x.clip_(0)
+        return x
+
     spellings: dict[str, Callable[[Tensor], Tensor]] = {
         "a module": nn.ReLU(), "reused": once, "in place": inplace, "F.relu": F.relu, "torch.relu": torch.relu,
         "F.relu in place": lambda x: F.relu(x, inplace=True), "relu_": changed, "a method": lambda x: x.relu(),
         "a clamp": lambda x: x.clamp(min=0), "clamp_min": lambda x: torch.clamp_min(x, 0),
+        "torch.clip": lambda x: torch.clip(x, 0), "clip": lambda x: x.clip(min=0), "clip_": clipped,
+        "nn.Threshold": nn.Threshold(0, 0), "F.threshold": lambda x: F.threshold(x, threshold=0, value=0),
+        "F.threshold in place": lambda x: F.threshold(x, 0, 0, True), "threshold_": lambda x: F.threshold_(x, 0, 0),
+        "torch.threshold": lambda x: torch.threshold(x, 0, 0),
     }  # fmt: skip
 
     class Spelled(nn.Module):
@@ -116,8 +128,9 @@ def test_a_relu_is_one_however_it_is_spelled(rule: a.Rule) -> None:
     assert first.abs().sum() > 0
     assert not torch.allclose(first, a.gradient(Spelled(F.relu), x, 1))
     assert all(torch.equal(first, other) for other in found.values()), found.keys()
-    with pytest.raises(UsageError, match="no ReLU"):
-        a.rectified(small(nn.SiLU), x, 1, rule)
+    for other in (nn.SiLU, lambda: nn.Threshold(0.1, 0), lambda: nn.Threshold(0, 1)):
+        with pytest.raises(UsageError, match="no ReLU"):
+            a.rectified(small(other), x, 1, rule)
 
 
 def test_what_comes_back_through_a_pool_goes_where_it_came_from() -> None:

@@ -126,6 +126,14 @@ class Dead(nn.Module):
                 return x.relu()
             case "in place":
                 return x.relu_()
+            case "clip":
+                return torch.clip(x, 0)
+            case "clip in place":
+                return x.clip_(min=0)
+            case "threshold":
+                return F.threshold(x, 0, 0)
+            case "threshold in place":
+                return F.threshold(x, 0, 0, inplace=True)
             case _:
                 return x.clamp(min=0)
 
@@ -133,7 +141,10 @@ class Dead(nn.Module):
         return self.relu(self.fc(self.relu(self.conv(x)).flatten(1)))
 
 
-@pytest.mark.parametrize("how", ["module", "function", "method", "in place", "clamp"])
+@pytest.mark.parametrize(
+    "how",
+    ["module", "function", "method", "in place", "clamp", "clip", "clip in place", "threshold", "threshold in place"],
+)
 def test_dead_units_are_found_however_they_are_spelled(how: str) -> None:
     torch.manual_seed(0)
     network = Dead(how).train()

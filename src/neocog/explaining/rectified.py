@@ -53,16 +53,18 @@ def _through(gradient: Tensor, out: Tensor, most: float | None) -> Tensor:
 
 
 IN_PLACE = {F.relu_, torch.relu_, Tensor.relu_, torch.clamp_, Tensor.clamp_, torch.clamp_min_, Tensor.clamp_min_}
-IN_PLACE |= {F.hardtanh_}
+IN_PLACE |= {F.hardtanh_, torch.clip_, Tensor.clip_, torch.threshold_}
 CLAMPS = {torch.clamp, Tensor.clamp, torch.clamp_, Tensor.clamp_}
 CLAMPS |= {torch.clamp_min, Tensor.clamp_min, torch.clamp_min_, Tensor.clamp_min_}
+CLAMPS |= {torch.clip, Tensor.clip, torch.clip_, Tensor.clip_}
 HARD = {F.hardtanh, F.hardtanh_}  # nn.ReLU6 is spelled so
-RELUS = {F.relu, torch.relu, Tensor.relu} | IN_PLACE - CLAMPS - HARD
+THRESHOLDS = {F.threshold, torch.threshold, torch.threshold_}
+RELUS = {F.relu, torch.relu, Tensor.relu, F.relu_, torch.relu_, Tensor.relu_}
 
 
 class Rectified(TorchFunctionMode):
-    """While it is entered, ReLU, ReLU6 and a clamp at 0 pass gradients back by `rule`. `met` counts them: where it
-    stays 0 there was none, and what comes back is the plain gradient."""
+    """While it is entered, ReLU, ReLU6, a clamp and a threshold at 0 pass gradients back by `rule`. `met` counts them:
+    where it stays 0 there was none, and what comes back is the plain gradient."""
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
@@ -95,4 +97,8 @@ def cut_at(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
         least, most = kwargs.get(names[0], least), kwargs.get(names[1], most)
         if isinstance(least, int | float) and least == 0:
             return float("inf") if most is None else float(most)
+    if func in THRESHOLDS:
+        least, value = (*args[1:], None, None)[:2]
+        if kwargs.get("threshold", least) == kwargs.get("value", value) == 0:
+            return float("inf")
     return None

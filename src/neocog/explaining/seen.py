@@ -42,10 +42,10 @@ class Seen:
             raise UsageError("the network gives no class scores", "attack a classifier")
         if not bool(scores.isfinite().all()):
             raise DivergedError("the network's scores are not finite", "check its weights")
-        scores = scores.to(x.dtype)
         # Each length is a belief p by itself. Given that exactly one class is there, the classes stand to each other
         # as the odds p / (1 - p), whose logarithm is what a softmax asks for: `neocog.evaluate.probabilities_of`.
-        return scores.logit(eps=1e-6) if getattr(self.network, "scores", "logits") == "lengths" else scores
+        found = scores.to(x.dtype)
+        return found.logit(eps=1e-6) if getattr(self.network, "scores", "logits") == "lengths" else found
 
     def uphill(self, pixels: Tensor, labels: Tensor) -> Tensor:
         """The sign, in the pixels' shape, of the gradient of each picture's own loss: -1, 0 or 1."""
