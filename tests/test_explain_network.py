@@ -1,6 +1,8 @@
 """`neocog explain RUN`: the page of a network, with filters that were silenced on purpose."""
 
+import io
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import neocog as package
 from command import Command, one_line_error
@@ -84,7 +87,10 @@ def test_from_the_command_line(neocog: Command, made: Path, tmp_path: Path) -> N
     assert html.count('class="shown') == told["map"]["thumbnails"] > 3
     assert html.count('class="shown') + html.count('class="dot') == told["map"]["shown"] == told["map"]["pictures"]
     assert "made to excite" not in html
-    assert "--made 1" in html
+    said = Seen(html).text["channels"]
+    assert "No pictures were made that excite channels and classes, as was asked" in said
+    assert "--made 1" in said
+    assert "multiply-accumulates" not in said  # nothing was left out for its cost
     again = neocog("explain", made / "run", "--made", 0, "--no-training")
     assert "run-network-2.html" in again.out  # nothing is overwritten
     (made / "run-network-2.html").unlink()
@@ -102,7 +108,7 @@ def test_what_was_silenced_is_named_and_nothing_changes(made: Path) -> None:
     with torch.no_grad():
         conv.weight[[5, 17]] = 0
         conv.bias[5] = -1
-        conv.weight[9], conv.bias[9] = 2e-5, 1  # changes, but hardly
+        conv.weight[9], conv.bias[9] = 1e-4 * conv.weight[9], 1  # changes, but hardly
         conv.bias[20] = -100  # has weights, but never comes above 0
     before = fingerprint(opened.network)
     page = network_page(opened, made=1)
@@ -114,8 +120,35 @@ def test_what_was_silenced_is_named_and_nothing_changes(made: Path) -> None:
     counted = {one.stage: one for one in page.filters.counted}
     assert (counted["conv1"].silent, counted["conv1"].dead) == (3, len(found.dead))
     assert [kernel.number for kernel in page.filters.kernels if kernel.silent] == [9, 5, 17]  # by norm, then number
-    cells = Seen(report.render_network(page)).cells["filters"]
+    for kernel in page.filters.kernels:  # on the others' scale there is next to nothing in a silent one
+        painted = np.asarray(Image.open(io.BytesIO(kernel.png)).convert("RGB"), int)
+        assert (np.ptp(painted) <= 2) == kernel.silent
+    seen = Seen(report.render_network(page))
+    cells = seen.cells["filters"]
     assert cells[cells.index("conv1.conv") + 2] == "5, 9, 17"
+    looked, of = page.looked
+    assert f"never changed on {looked} of the {of} training pictures" in seen.text["filters"]
+    assert "spots of colour" in seen.text["filters"]
+    grey = replace(page, filters=replace(page.filters, reads=1))
+    assert "colour" not in Seen(report.render_network(grey)).text["filters"]
+
+
+def test_the_idea_is_the_networks_not_the_runs(whole: Path) -> None:
+    said = Seen(whole.read_text("utf-8")).all_text()
+    assert "The idea behind mnist_convnet: “Two small convolutions and one dense layer read digits.”" in said
+    assert "Here it tells 3 classes apart" in said
+
+
+def test_the_channels_of_a_stage_stand_in_the_order_of_what_they_add(made: Path) -> None:
+    page = network_page(Opened.of(made / "run"), made=0)
+    said = Seen(report.render_network(page)).text["channels"]
+    for stage in page.channels:
+        assert len(stage.adds) == len(stage.channels) == 3
+        assert list(stage.adds) == sorted(stage.adds, reverse=True)
+        assert stage.adds[0] == stage.channels[0].share
+        for channel, adds in zip(stage.channels[1:], stage.adds[1:], strict=True):
+            assert 0 < adds < channel.share
+            assert f"{channel.share:.1%} of what varies in this stage, of which it adds {adds:.1%}" in said
 
 
 def test_without_pictures_there_are_still_filters(neocog: Command, made: Path, tmp_path: Path) -> None:
@@ -129,9 +162,41 @@ def test_without_pictures_there_are_still_filters(neocog: Command, made: Path, t
     assert told["map"] is None
     assert told["filters"]["conv1"]["dead"] is None
     assert told["channels"] == {"conv1": [0, 1], "conv2": [0, 1]}
-    seen = Seen((tmp_path / "run-network.html").read_text("utf-8"))
-    assert "No pictures were looked at" in seen.text["map"]
+    html = (tmp_path / "run-network.html").read_text("utf-8")
+    seen = Seen(html)
+    assert "No pictures were looked at" in seen.text["top"]
+    assert [a["id"] for tag, a in seen.tags if tag == "section"] == ["filters", "channels", "cost"]
     assert "excites channel" not in str(seen.tags)
+    assert_closed(html, seen.tags)
+
+
+def test_what_is_empty_is_left_out(made: Path, tmp_path: Path) -> None:
+    """With neither pictures to look at nor any to be made there is no section of channels, and no link to one."""
+    weights = made / "run" / "model" / "model.safetensors"
+    package.explain("mnist_convnet", weights=str(weights), classes=["a", "b", "c"], made=0, out=tmp_path / "a.html")
+    html = (tmp_path / "a.html").read_text("utf-8")
+    seen = Seen(html)
+    assert [a["id"] for tag, a in seen.tags if tag == "section"] == ["filters", "cost"]
+    assert [a["href"] for tag, a in seen.tags if tag == "a"] == ["#filters", "#cost"]
+    assert_closed(html, seen.tags)
+    assert f"neocog explain mnist_convnet --weights {weights} --made 1" in seen.all_text()
+
+
+def test_the_command_for_every_layer_counts_what_the_page_counts(neocog: Command, made: Path, tmp_path: Path) -> None:
+    """Of a run with its own size and classes, and of a network by name with the same weights."""
+    weights = str(made / "run" / "model" / "model.safetensors")
+    runs: list[dict[str, Any]] = [
+        {"run": made / "run"}, {"run": "mnist_convnet", "weights": weights, "classes": ["a", "b", "c"]},
+    ]  # fmt: skip
+    for given in runs:
+        page = package.explain(**given, made=0, training=False, out=tmp_path / f"{len(given)}.html").page
+        said = Seen((tmp_path / f"{len(given)}.html").read_text("utf-8")).all_text()
+        words = shlex.split(said.partition("Layer by layer: neocog ")[2].partition(". ")[0])
+        assert words[0] == "cost"
+        result = neocog(*words)
+        assert result.code == 0, result.err
+        assert len(page.classes) == 3  # by its name alone it has ten
+        assert f"{page.params:,} parameters; {page.macs:,} MACs" in result.out
 
 
 def test_a_network_without_a_convolution(made: Path, tmp_path: Path) -> None:
@@ -251,10 +316,13 @@ def test_channels_are_chosen_for_what_the_others_leave() -> None:
     means[:, 4] = 0.99 * means[:, 3]  # varies nearly as much, and says nothing more
     found = most_varying(means, 5)
     centred = means - means.mean(0)
-    assert [number for number, _ in found] == qr(centred, pivoting=True, mode="economic")[2][:5].tolist()
+    _, triangle, order = qr(centred, pivoting=True, mode="economic")
+    assert [number for number, *_ in found] == order[:5].tolist()
+    adds = np.diag(triangle)[:5] ** 2 / np.square(centred).sum()
+    assert [share for *_, share in found] == pytest.approx(adds.tolist())
     assert found[0][0] == 3
-    assert 4 not in dict(found)
-    assert found[0][1] == pytest.approx(centred[:, 3].var() / centred.var(0).sum())
+    assert 4 not in [number for number, *_ in found]
+    assert [share for _, share, _ in found] == pytest.approx((centred.var(0) / centred.var(0).sum())[order[:5]].tolist())
     assert most_varying(np.ones((5, 4)), 3) == []
 
 
@@ -286,6 +354,30 @@ def test_pictures_are_made_where_they_can_be_paid(name: str, side: int, each: in
     alone = cost(network, (network.in_channels, side, side)).macs
     assert maker.cost([], 0, 2) == 2 * 64 * alone
     assert maker.cost(stages, 2, 0) == 2 * maker.cost(stages, 1, 0) < 2 * 64 * len(stages) * alone
+
+
+@pytest.mark.parametrize("width", [360, 1100])
+def test_the_cuts_of_a_channel_stand_side_by_side_under_its_name(browser: Any, made: Path, width: int) -> None:
+    """With no made picture in front of them too; the map fits, and what is wider than its place shows an edge."""
+    page = package.explain(made / "run", made=0, out=made / f"none-{width}.html").path
+    view = browser.new_page(viewport={"width": width, "height": 800})
+    view.goto(page.as_uri())
+    boxes = view.evaluate(
+        "[...document.querySelectorAll('.channel')].map(c => [c, ...c.children].map(e => "
+        "{const b = e.getBoundingClientRect(); return [b.left, b.top, b.bottom]}))"
+    )
+    inner, outer = view.evaluate("(e => [e.scrollWidth, e.clientWidth])(document.querySelector('.shelf'))")
+    edge = view.evaluate("getComputedStyle(document.querySelector('#cost .scroll')).backgroundAttachment")
+    view.close()
+    assert len(boxes) == 6
+    for channel, name, *cuts in boxes:
+        assert cuts[0][0] == channel[0]
+        assert cuts[0][1] >= name[2]
+        rows = sorted({top for _, top, _ in cuts})
+        assert len(rows) == (1 if width == 1100 else 2)
+        assert len(cuts) == 6
+    assert inner <= outer
+    assert "local" in edge
 
 
 @pytest.mark.parametrize("width", [360, 1100])

@@ -1,5 +1,6 @@
 """The filters of a network as pictures, and those that say nothing."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -86,15 +87,21 @@ def size(found: Kernels) -> tuple[int, int]:
 
 def shown(found: Kernels, number: int) -> report.Kernel:
     """In colour, or its inputs side by side."""
-    own = found.pictures[number].cpu()
+    own = painted(found)[number]
     picture = png(own, None) if found.colour or len(own) == 1 else spaced(own[:, None], len(own))
     return report.Kernel(number, picture, float(found.norms[number]), bool(found.silent[number]))
+
+
+def painted(found: Kernels) -> Tensor:
+    """Each filter on its own scale, but silent ones on that of the largest, which would else look like the others."""
+    scale = torch.where(found.silent, found.norms / found.norms.max().clamp(min=1e-30), 1.0)
+    return (0.5 + (found.pictures - 0.5) * scale[:, None, None, None]).cpu()
 
 
 def grid(found: Kernels) -> report.Grid:
     """The filters of the largest norm; of their inputs those that weigh most in them."""
     each, single = found.pictures.shape[1], found.pictures.shape[1] == 1
-    chosen = found.pictures[found.order[: GRID * GRID if single else GRID]].cpu()
+    chosen = painted(found)[found.order[: GRID * GRID if single else GRID].cpu()]
     if not single:
         weight = (chosen - 0.5).square().sum((0, 2, 3))
         most = weight.argsort(descending=True, stable=True)[:GRID].sort().values

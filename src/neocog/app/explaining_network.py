@@ -1,5 +1,6 @@
 """What a network has learned, without any one picture: the page of `neocog explain RUN`."""
 
+import shlex
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -60,10 +61,13 @@ def network_page(
     convolutions = reached(network, shape)
     found: Looked | None = looked(opened, data, shown, convolutions, shape, events) if data is not None else None
     maker = Maker(opened)
+    asked = made is not None
     made = maker.affordable(shown, CHANNELS) if made is None else made
     shown_classes = mistaken(run)[:CLASSES] if made else []
     return report.NetworkPage(
-        run=str(run.folder), origin=run.origin, model=run.card.model, idea=lookup(run.card.model).spec.idea,
+        run=shlex.quote(str(run.folder)),
+        weights=f" --weights {shlex.quote(run.weights)}" if isinstance(run, Pretrained) else "",
+        costed=costed(run, shape), origin=run.origin, model=run.card.model, idea=lookup(run.card.model).spec.idea,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), classes=tuple(run.classes), input_shape=shape,
         params=sum(stage.params for stage in facts), macs=macs,
         filters=filters_of(network, convolutions, shown, found.ranges if found is not None else None),
@@ -73,12 +77,21 @@ def network_page(
             report.MadeClass(run.classes[number], picture)
             for number, picture in zip(shown_classes, maker.classes(shown_classes), strict=True)
         ),
-        made=made, making=(maker.side, STEPS, maker.cost(shown, 1, CLASSES)),
+        made=made, asked=asked, making=(maker.side, STEPS, maker.cost(shown, 1, CLASSES)),
         map=map_of(opened, data, method, events) if data is not None else None, stages=facts,
         looked=(len(found.pictures), found.of) if found is not None else (0, 0),
         fooled=fooled_by(opened, data, macs, events) if data is not None else None,
         judged=not isinstance(run, Pretrained), seconds=time.monotonic() - began,
     )  # fmt: skip
+
+
+def costed(run: Run, shape: tuple[int, ...]) -> str:
+    """What `neocog cost` is given to count the network as it stands here: of one by name its size, classes, options."""
+    if not isinstance(run, Pretrained):
+        return shlex.quote(str(run.folder))
+    knobs = [f"--knob {shlex.quote(f'{name}={value}')}" for name, value in run.card.knobs.items()]
+    size = ",".join(map(str, shape))
+    return " ".join([str(run.folder), f"--input {size} --classes {len(run.classes)}", *knobs])
 
 
 def mistaken(run: Run) -> list[int]:

@@ -94,10 +94,10 @@ def views(opened: Opened, stages: list[str], facts: dict[str, report.Stage], fou
         if found is not None:
             picked = most_varying(found.means[stage].double().numpy(), max(CHANNELS, made))
         else:
-            picked = [(number, 0.0) for number in range(min(width, made))]
-        pictures_made = maker.channels(stage, [number for number, _ in picked[:made]])
+            picked = [(number, 0.0, 0.0) for number in range(min(width, made))]
+        pictures_made = maker.channels(stage, [number for number, *_ in picked[:made]])
         channels: list[report.ChannelView] = []
-        for place, (number, share) in enumerate(picked):
+        for place, (number, share, _) in enumerate(picked):
             patches = found.patches[stage][number] if found is not None and stage in found.patches else []
             pictures = found.pictures if found is not None else {}
             view = channel_view(opened, stage, number, share, patches, pictures)
@@ -105,23 +105,24 @@ def views(opened: Opened, stages: list[str], facts: dict[str, report.Stage], fou
         sees = " × ".join(map(str, own.field)) if own.field and "whole" not in own.field else ""
         whole = found is not None and stage not in found.patches
         events.emit("progress", what="reading and making, by stage", done=done, total=len(stages))
-        shown.append(report.StageChannels(own.name, tuple(channels), width, sees and f"{sees} pixels", whole))
+        adds = tuple(one for *_, one in picked)
+        shown.append(report.StageChannels(own.name, tuple(channels), adds, width, sees and f"{sees} pixels", whole))
     return tuple(shown)
 
 
-def most_varying(means: NDArray[np.float64], count: int) -> list[tuple[int, float]]:
-    """(N, C) -> (channel, its share of the variance), each the one that varies most beyond what those before it say
-    (Gram and Schmidt with pivots): the three that vary most by themselves often say one thing."""
+def most_varying(means: NDArray[np.float64], count: int) -> list[tuple[int, float, float]]:
+    """(N, C) -> (channel, its share of the variance, what of that those before it do not say), each the one that adds
+    most (Gram and Schmidt with pivots): the three that vary most by themselves often say one thing."""
     rest = means - means.mean(0)
     whole = max(float(np.square(rest).sum()), 1e-30)
     shares = np.square(rest).sum(0) / whole
-    found: list[tuple[int, float]] = []
+    found: list[tuple[int, float, float]] = []
     for _ in range(min(count, means.shape[1])):
         left = np.square(rest).sum(0)
         best = int(left.argmax())
         if left[best] <= 1e-9 * whole:
             break
-        found.append((best, float(shares[best])))
+        found.append((best, float(shares[best]), float(left[best]) / whole))
         axis = rest[:, best] / left[best] ** 0.5
         rest = rest - np.outer(axis, axis @ rest)
     return found

@@ -71,10 +71,12 @@ class Filters:
 
 @dataclass(frozen=True)
 class StageChannels:
-    """`share` of a channel is here its part of the variance of the stage's means."""
+    """`share` of a channel is here its part of the variance of the stage's means; `adds`: what of that the channels
+    before it do not say."""
 
     stage: str
     channels: tuple[ChannelView, ...]
+    adds: tuple[float, ...]
     of: int
     sees: str  # what a unit sees of the picture, in words
     whole: bool  # a unit has no place
@@ -128,10 +130,12 @@ class Fooled:
 @dataclass(frozen=True)
 class NetworkPage:
     """`looked`: training pictures that were looked at, of how many; (0, 0): none were. `made`: pictures that were made
-    for each stage; `making`: their side, the steps each took, and what one more per stage would have cost in
-    multiply-accumulates."""
+    for each stage, `asked`: as somebody wanted it; `making`: their side, the steps each took, and what one more per
+    stage would have cost in multiply-accumulates."""
 
     run: str  # as it is typed
+    weights: str  # the option that goes with it, "" for a run
+    costed: str  # what `neocog cost` is given, so that it counts this very network
     origin: str  # of the weights, in words
     model: str
     idea: str
@@ -145,6 +149,7 @@ class NetworkPage:
     stages_of: int  # that the network has; `channels` are some of them
     classes_made: tuple[MadeClass, ...]
     made: int
+    asked: bool
     making: tuple[int, int, int]
     map: PictureMap | None
     stages: tuple[Stage, ...]
@@ -152,6 +157,11 @@ class NetworkPage:
     fooled: Fooled | None = None
     judged: bool = True  # whether the network's mistakes are known
     seconds: float = 0.0
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is to be said of channels, as somebody wanted no pictures of either kind."""
+        return bool(self.channels) and not self.looked[1] and not self.made and self.asked
 
 
 def render_network(page: NetworkPage) -> str:
