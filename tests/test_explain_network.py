@@ -322,7 +322,9 @@ def test_channels_are_chosen_for_what_the_others_leave() -> None:
     assert [share for *_, share in found] == pytest.approx(adds.tolist())
     assert found[0][0] == 3
     assert 4 not in [number for number, *_ in found]
-    assert [share for _, share, _ in found] == pytest.approx((centred.var(0) / centred.var(0).sum())[order[:5]].tolist())
+    assert [share for _, share, _ in found] == pytest.approx(
+        (centred.var(0) / centred.var(0).sum())[order[:5]].tolist()
+    )
     assert most_varying(np.ones((5, 4)), 3) == []
 
 

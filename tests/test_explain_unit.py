@@ -147,7 +147,7 @@ def test_what_stands_on_the_page_adds_up_to_the_layers_number(name: str) -> None
         values = [(float(row[1][0]), float(row[3][0]), float(row[5][0])) for row in rows]
         met, kernel = found.patch.flatten(), found.kernel.flatten()
         for row, (a, b, product) in zip(rows, values, strict=True):
-            i = int(row[0][0])
+            i = int(row[0][0].split()[0])
             assert (a, b) == (pytest.approx(float(met[i]), abs=0.006), pytest.approx(float(kernel[i]), abs=0.006))
             assert product == pytest.approx(a * b, abs=0.02)
         assert len(rows) == 12
@@ -199,7 +199,9 @@ def test_the_formula_names_the_places_that_are_read(name: str) -> None:
 
 WORDS = {
     "plain": "It reads all 6 input channels", "grouped": "2 groups: of 6 input channels it reads 3 to 5",
-    "depthwise": "Depthwise: it reads input channel 4 alone, one of 6", "transposed": "The convolution is transposed",
+    "depthwise": "Depthwise: it reads input channel 4 alone, one of 6",
+    "transposed": "The convolution is transposed: its padding, 1 × 1, is cut from the edges of what it gives.",
+    "transposed, in a corner": "The convolution is transposed.",
     "in a corner": "5 of 9 places lie in the padding, where it meets zeros",
     "one by one": "A kernel of 1 × 1 mixes the channels of one place",
     "dense": "Dense: it reads every one of the 40 numbers",
@@ -221,6 +223,98 @@ def test_padding_that_is_no_zeros_is_told() -> None:
     assert torch.allclose(read.matrices()[0], found.patch[c], atol=0.006)
     assert found.patch[c][~found.inside].all()
     assert any("numbers that the layer takes from elsewhere in the map" in line for line in read.texts["li"])
+
+
+def test_a_transposed_kernel_meets_nothing_outside_of_the_input() -> None:
+    """Its padding adds nothing there, it crops the result."""
+    found, read = page_of(filled(nn.ConvTranspose2d(6, 8, 4, 2, 1)), normal(1, 6, 9, 11), "0", 3, (0, 0))
+    outside = [(i, j) for i in range(4) for j in range(4) if found.rows[i] == -1 or found.columns[j] == -1]
+    holes = [(i, j) for i in range(4) for j in range(4) if found.rows[i] is None or found.columns[j] is None]
+    many = len(set(outside) - set(holes))
+    assert many == 3
+    said = " ".join(read.texts["li"])
+    assert f"{many} of 16 places lie outside of the input: nothing is there to meet." in said
+    assert "in the padding" not in said
+    outer = [text for kind, rows in read.tables[:1] for row in rows[1:] for text, note in row[1:] if "padding" in note]
+    assert outer == ["–"] * many
+
+
+def flattened(*before: nn.Module) -> nn.Module:
+    """A dense layer of maps of 5 x 3 x 4, behind what stands before it."""
+    return nn.Sequential(nn.Conv2d(2, 5, 3), *before, nn.Linear(60, 4)).double().eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("way", ["module", "dropout", "view"])
+def test_numbers_of_a_flattened_map_have_their_channel_row_and_column(way: str) -> None:
+    class View(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(len(x), -1)
+
+    before = {"module": [nn.Flatten()], "dropout": [nn.Flatten(), nn.Dropout()], "view": [View()]}[way]
+    network, x = flattened(*before), normal(1, 2, 5, 6)
+    maps = network[0](x)[0]  # type: ignore[index]
+    found, read = page_of(network, x, str(len(before) + 1), 2)
+    assert found.flattened == (5, 3, 4)
+    rows = next(rows for kind, rows in read.tables if "list" in kind)[1:13]
+    for row in rows:
+        told = re.fullmatch(r"(\d+)\s*\(channel (\d+), row (\d+), column (\d+)\)", row[0][0])
+        assert told, row[0][0]
+        number, *place = map(int, told.groups())
+        assert float(maps[tuple(place)]) == float(found.patch[number]) == pytest.approx(float(row[1][0]), abs=0.006)
+    assert any("number = channel × 12 + row × 4 + column" in line for line in read.texts["li"])
+
+
+def test_numbers_that_are_turned_before_are_not_given_a_place() -> None:
+    class Turned(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.permute(0, 2, 3, 1).flatten(1)
+
+    x = normal(1, 2, 5, 6)
+    for memory in (torch.contiguous_format, torch.channels_last):
+        assert page_of(flattened(Turned()), x.contiguous(memory_format=memory), "2", 2)[0].flattened is None
+    assert page_of(filled(nn.Linear(40, 8)), normal(1, 40), "0", 5)[0].flattened is None
+
+
+@pytest.mark.parametrize(("name", "line", "others"), [
+    ("dense", "the other 28 products together", 28), ("one by one", "the other 8 channels together, 8 products", 8),
+    ("plain", "the other 3 channels together, 27 products", 27),
+])  # fmt: skip
+def test_the_line_of_the_rest_says_how_many_products_it_stands_for(name: str, line: str, others: int) -> None:
+    layer, (channel, *position) = LAYERS[name]
+    x = normal(1, 40) if name == "dense" else normal(1, 20 if name == "one by one" else 6, 9, 11)
+    found, read = page_of(filled(layer), x, "0", channel, position)
+    assert line in read.account()[0]
+    assert others < found.products.numel()
+
+
+def test_it_is_said_where_counting_begins() -> None:
+    found = plain(unit(filled(nn.Conv2d(2, 3, 3)), normal(1, 2, 9, 11), "0", 1, (2, 3)))
+    html = report.render_unit(report.UnitPage("a.png", "run", "a network", "today", b"", (9, 11), None, found, None))
+    assert html.count("count from 0") == 1
+
+
+ENDS = {
+    "class": (report.Ending("pants", 1.5, probability=0.25), "channel 1, pants", "Softmax"),
+    "part of a class": (
+        report.Ending("pants", 7.0, probability=0.25),
+        "channel 1, pants",
+        "has a part in the score of",
+    ),
+    "pixel": (report.Ending("red", 1.5, pixel=(3, 4)), "", "the red value of the pixel in row 3, column 4"),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_end_of_the_network_is_told(name: str) -> None:
+    ending, lede, last = ENDS[name]
+    found = plain(unit(filled(nn.Conv2d(2, 3, 3)), normal(1, 2, 9, 11), "0", 1, (2, 3)))
+    found |= {"output": 1.5, "sum": 1.5}
+    page = report.UnitPage("a.png", "run", "a network", "today", b"", (9, 11), None, found, None, ending=ending)
+    html = report.render_unit(page)
+    assert lede in html
+    assert last in html.partition('id="then"')[2]
+    assert ('= <span class="result">0.25</span>' in html) == (name == "class")
+    assert "mixes it with" not in html
 
 
 @pytest.mark.parametrize("kind", ["max", "mean"])

@@ -16,24 +16,25 @@ from drawn import colours
 from neocog.app.explaining_unit import map_around
 from neocog.app.opened import Opened
 from neocog.core.errors import UsageError
+from neocog.explaining.arithmetic import LAYERS
 from test_explain_unit import Read, assert_adds_up
 from zoo_units import judged
 
 KEYS = {
     "layer", "kind", "channel", "position", "patch", "inside", "rows", "columns", "first_channel", "window", "kernel",
-    "products", "bias", "sum", "output", "then", "norm", "activation", "activated", "pooling", "file", "box", "map",
-    "chosen", "page",
+    "products", "bias", "sum", "output", "then", "norm", "activation", "activated", "pooling", "flattened", "file",
+    "box", "map", "chosen", "ends", "page",
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`plain`: a small classifier of colours; `coder`, `patches`: autoencoders, the second of 7 x 7 tokens; `mobile`: a
-    MobileNetV2; `picture.png`."""
+    """`plain`: a small classifier of colours; `coder`, `dense`, `patches`: autoencoders, the last of 7 x 7 tokens;
+    `mobile`: a MobileNetV2; `picture.png`."""
     place = tmp_path_factory.mktemp("unit")
     colours(place / "data", 12, noise=200, tint=50)
     runs = [("plain", "mnist_convnet", 28), ("coder", "conv_ae", 28), ("patches", "patch_ae", 28)]
-    for name, model, size in (*runs, ("mobile", "mobilenet_v2", 32)):
+    for name, model, size in (*runs, ("dense", "dense_ae", 16), ("mobile", "mobilenet_v2", 32)):
         package.train(place / "data", model, out=place / name, epochs=1, image_size=size, batch_size=8, device="cpu")
     Image.open(place / "data" / "red" / "00.png").save(place / "picture.png")
     return place
@@ -108,6 +109,68 @@ def test_json_and_page_say_what_torch_says(
         row, column = told["position"]
         assert told["map"][row][column] == told["output"]
     assert_adds_up(Read((tmp_path / "a.html").read_text("utf-8")), wanted, told["bias"])
+
+
+def test_the_last_layer_names_its_class(neocog: Command, made: Path, tmp_path: Path) -> None:
+    [answer] = package.Run.open(made / "plain").predict([made / "picture.png"])
+    for number, name in enumerate(package.Run.open(made / "plain").classes):
+        page = tmp_path / f"{name}.html"
+        words = ("explain", made / "plain", made / "picture.png", "--unit", f"head.fc:{number}", "--out", page)
+        result = neocog(*words)
+        assert f"head.fc, channel {number}, {name}" in result.out
+        html = page.read_text("utf-8")
+        assert f"channel {number}, {name}" in html
+        said = re.search(r'Softmax.*= <span class="result">([\d.e-]+)<', html)
+        assert said
+        assert float(said[1]) == pytest.approx(float(answer.probabilities[number]), abs=0.02)  # there in bf16
+    told = json.loads(neocog(*words[:-1], tmp_path / "again.html", "--json").out)["ends"]
+    assert told["class"] == name
+    assert told["score"] == pytest.approx(float(by_torch(made / "plain", made / "picture.png", "head.fc")[0, number]))
+    words = ("explain", made / "plain", made / "picture.png", "--unit", "conv2.conv:1", "--out", tmp_path / "c.html")
+    assert json.loads(neocog(*words, "--json").out)["ends"] is None
+
+
+@pytest.mark.parametrize("run", ["coder", "dense", "patches"])
+def test_the_last_layer_of_an_autoencoder_names_its_pixel(made: Path, tmp_path: Path, run: str) -> None:
+    opened = Opened.of(made / run)
+    x = opened.one(made / "picture.png")
+    with torch.no_grad():
+        back = opened.network.eval()(x)[0]
+    convolutions = [n for n, m in opened.network.named_modules() if isinstance(m, LAYERS)]
+    found = package.explain_unit(made / run, made / "picture.png", convolutions[-1], out=tmp_path / "a.html")
+    assert found.ending is not None
+    assert found.ending.pixel is not None
+    channel = ("red", "green", "blue").index(found.ending.name)
+    row, column = found.ending.pixel
+    own = torch.tensor(found.unit.output).sigmoid()
+    assert float(back[channel, row, column]) == pytest.approx(float(own), abs=1e-5)
+    assert torch.isclose(back, own, atol=1e-6).sum() < 3  # hardly another one is the same
+    ends = found.to_dict()["ends"]
+    assert ends == {"colour": found.ending.name, "row": row, "column": column, "value": found.ending.value}
+    html = (tmp_path / "a.html").read_text("utf-8")
+    assert f"the {found.ending.name} value of the pixel in row {row}, column {column}" in html
+    inner = package.explain_unit(made / run, made / "picture.png", convolutions[0], out=tmp_path / "b.html")
+    assert inner.ending is None
+
+
+def test_numbers_of_one_row_stand_on_one_line(neocog: Command, made: Path, tmp_path: Path) -> None:
+    for which in ("head.fc:2", "conv2.conv:7:4,5"):
+        words = (
+            "explain",
+            made / "plain",
+            made / "picture.png",
+            "--unit",
+            which,
+            "--out",
+            tmp_path / f"{which[:3]}.html",
+        )
+        out = neocog(*words, "--json").out
+        told = json.loads(out)
+        most = 60 if which == "head.fc:2" else 60 + 3 * 5 * len(told["kernel"])  # three arrays of 3 x 3
+        assert len(out.splitlines()) < most
+        assert f'"position": {told["position"]}' in out
+        kernel = told["kernel"][0][0]
+        assert json.dumps(kernel) in out
 
 
 def test_the_first_layer_reads_the_picture(neocog: Command, made: Path, tmp_path: Path) -> None:
@@ -202,7 +265,9 @@ def test_errors_say_what_there_is(neocog: Command, made: Path, tmp_path: Path) -
     for text in ("", "conv1.conv:", "conv1.conv:x", "conv1.conv:1:2,", "conv1.conv:-1:2,3", "conv1.conv:1:2,3:4"):
         refused(text, "names no unit", "LAYER:CHANNEL:ROW,COLUMN")
     refused("conv1.conv:1:2,3", "exclude each other", more=("--mistakes", "2"))
-    refused("conv1.conv:1:2,3", "--class does not go with --unit", more=("--class", "red"))
+    refused("conv1.conv:1:2,3", "--class does not go with --unit; leave one of them out", more=("--class", "red"))
+    refused("conv1.conv:1:2,3", "--map does not go with --unit; leave it out; it goes with the page of the network",
+            more=("--map", "pca"))  # fmt: skip
     one_line_error(neocog("explain", made / "plain", "--unit", "conv1.conv"), 2, "--unit needs a picture")
     one_line_error(neocog("explain", made / "plain", tmp_path / "none.png", "--unit", "conv1.conv"), 3, "none.png")
     one_line_error(neocog("explain", tmp_path / "none", picture, "--unit", "conv1.conv"), 2, "none")

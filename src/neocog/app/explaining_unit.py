@@ -19,13 +19,16 @@ from neocog.app.pretrained import open_run
 from neocog.core.errors import UsageError
 from neocog.core.files import write_atomic
 from neocog.data.preprocess import denormalise
+from neocog.evaluate import probabilities_of
 from neocog.explaining.arithmetic import Unit, layer_of, unit
+from neocog.explaining.ends import end_of
 from neocog.explaining.maps import grid
 from neocog.explaining.patches import Box, box_of, field_of
 from neocog.explaining.plain import plain
 from neocog.explaining.pools import Index, taken_from
 from neocog.explaining.strongest import channels_of, strongest_unit
 
+COLOURS = "red", "green", "blue"
 SIDE = 320  # pixels of the picture, at most
 FORM = re.compile(r"([^:]+)(?::(\d+)(?::(\d+(?:,\d+)*))?)?")
 
@@ -52,20 +55,23 @@ class Wanted(NamedTuple):
 class ExplainedUnit:
     """`box`: (top, left, bottom, right) of the network's input that the unit can see, None where that is not known.
     `map`: all numbers of its channel by row and column, of tokens too; None where they lie on no grid. `chosen`: in
-    words, what was not asked for."""
+    words, what was not asked for. `ending`: of the last layer, what of the network's answer the number is."""
 
     file: Path
     unit: Unit
     box: Box | None
     map: Tensor | None
     chosen: str
+    ending: report.Ending | None
     path: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the keys of neocog.explaining.plain, and file, box, map (rows of numbers), chosen, page."""
+        """For JSON: the keys of neocog.explaining.plain, and file, box, map (rows of numbers), chosen, page, and ends,
+        null or {class, score, probability} or {colour, row, column, value}."""
         return plain(self.unit) | {
             "file": str(self.file), "box": self.box and list(self.box),
-            "map": None if self.map is None else self.map.tolist(), "chosen": self.chosen, "page": str(self.path),
+            "map": None if self.map is None else self.map.tolist(), "chosen": self.chosen, "ends": ends(self.ending),
+            "page": str(self.path),
         }  # fmt: skip
 
 
@@ -98,6 +104,7 @@ def explain_unit(
     own, place = map_around(maps[channel], position)
     first = reads_picture(found, x)
     path = Path(out) if out is not None else Path(f"{Path(run)}-unit.html")
+    ending = ending_of(opened, x, found)
     page = report.UnitPage(
         file=str(image), origin=opened.run.origin, model=card.model,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -105,10 +112,41 @@ def explain_unit(
         box=box, unit=plain(found), map=None if own is None else png(scaled_map(own), None),
         map_size=(1, 1) if own is None else (own.shape[0], own.shape[1]),
         map_range=(0.0, 0.0) if own is None else (float(own.min()), float(own.max())), place=place, chosen=chosen,
-        normalised=first, colours=("red", "green", "blue") if first and x.shape[1] == 3 else (),
+        normalised=first, colours=COLOURS if first and x.shape[1] == 3 else (), ending=ending,
+        classes=len(card.classes),
     )  # fmt: skip
     write_atomic(path, report.render_unit(page))
-    return ExplainedUnit(Path(image), found, box, own, chosen, path)
+    return ExplainedUnit(Path(image), found, box, own, chosen, ending, path)
+
+
+def ending_of(opened: Opened, x: Tensor, found: Unit) -> report.Ending | None:
+    """Of a layer behind which a number is mixed with no other: the class, or the value of a pixel given back."""
+    end = end_of(opened.network, x, found)
+    if end is None:
+        return None
+    index, output = end
+    value, classes = float(output[index]), opened.run.card.classes
+    if opened.run.card.task == "classification":
+        if index != (found.channel,) or len(output) != len(classes):
+            return None
+        logits = opened.network.scores == "logits"
+        probability = (
+            float(probabilities_of(opened.network, output[None].float())[0, found.channel]) if logits else None
+        )
+        return report.Ending(classes[found.channel], value, probability)
+    if output.dim() != 3:
+        return None
+    channel, row, column = index
+    named = COLOURS[channel] if len(output) == 3 else "grey" if len(output) == 1 else f"channel {channel}"
+    return report.Ending(named, value, pixel=(row, column))
+
+
+def ends(ending: report.Ending | None) -> dict[str, Any] | None:
+    if ending is None:
+        return None
+    if ending.pixel is None:
+        return {"class": ending.name, "score": ending.value, "probability": ending.probability}
+    return {"colour": ending.name, "row": ending.pixel[0], "column": ending.pixel[1], "value": ending.value}
 
 
 def map_around(numbers: Tensor, position: Index) -> tuple[Tensor | None, tuple[int, int] | None]:

@@ -26,7 +26,9 @@ def add(app: typer.Typer, text: str) -> None:
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="A run folder of a classifier; with --weights a network's name.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder (an autoencoder's with --unit); with --weights a network's name.")
+    ],
     image: Annotated[Path | None, typer.Argument(help="A picture; without one, the page is about the network.")] = None,
     mistakes: Annotated[
         int | None, typer.Option(min=1, max=100, help="A page for each of so many of the surest wrong test answers.")
@@ -63,7 +65,9 @@ def explain(
     what = page_of(image, unit, mistakes, weights)
     if wrong := [option for option, value in given.items() if value is not None and option not in TAKES[what]]:
         where = next(page for page in TAKES if wrong[0] in TAKES[page])
-        raise UsageError(f"{wrong[0]} does not go with {what}", f"leave it out; it goes with {where}")
+        both = where == "a picture" and what.startswith("--")  # the picture is given: the page is another
+        leave = "leave one of them out" if both else f"leave it out; it goes with {where}"
+        raise UsageError(f"{wrong[0]} does not go with {what}", leave)
     match what:
         case "--unit":
             assert unit is not None

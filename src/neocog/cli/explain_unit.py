@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from neocog.cli.out import as_json, line
+from neocog.cli.out import in_rows, line
 from neocog.cli.sheets import new_file
 
 
@@ -13,11 +13,13 @@ def explain_unit(
 
     found = explained(run, image, unit, out=new_file(out, run, "unit", ".html"), weights=weights, classes=classes)
     if json:
-        as_json(found.to_dict())
+        in_rows(found.to_dict())
         return
     one = found.unit
     place = f" at {', '.join(map(str, one.position))}" if one.position else ""
-    line("unit", f"{one.layer}, channel {one.channel}{place}" + (f": {found.chosen}" if found.chosen else ""))
+    ending = found.ending
+    name = f", {ending.name}" if ending is not None and ending.name != str(one.channel) and not ending.pixel else ""
+    line("unit", f"{one.layer}, channel {one.channel}{name}{place}" + (f": {found.chosen}" if found.chosen else ""))
     line("sum", f"{one.products.numel():,} products and the bias {one.bias:.5g} make {one.sum:.5g}")
     line("layer", f"gives {one.output:.5g}, {abs(one.output - one.sum):.1e} off")
     line("then", ", ".join(one.then) or "no batch norm, activation or pooling")

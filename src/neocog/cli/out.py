@@ -51,5 +51,24 @@ def show(cell: Any) -> str:
     return escape(one_line(str(cell)))
 
 
+def in_rows(value: dict[str, Any]) -> None:
+    """JSON with each row of numbers on one line, and single numbers together on one, however many brackets each has."""
+    lines = [f"  {json.dumps(key)}: {_rows(value[key])}" for key in value]
+    print("{\n" + ",\n".join(lines) + "\n}")
+
+
+def _rows(value: Any, depth: int = 1) -> str:
+    flat = json.dumps(value, ensure_ascii=True, allow_nan=False, default=str)
+    if not isinstance(value, list) or all(_short(one) for one in value):
+        return flat
+    gap = "  " * depth
+    return "[\n" + ",\n".join(f"{gap}  {_rows(one, depth + 1)}" for one in value) + f"\n{gap}]"
+
+
+def _short(value: Any) -> bool:
+    """A single number, however many brackets stand around it."""
+    return not isinstance(value, list) or (len(value) == 1 and _short(value[0]))
+
+
 def as_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False, default=str))

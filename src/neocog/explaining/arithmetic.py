@@ -42,6 +42,7 @@ class Unit:
     columns: Places  # None where a transposed convolution puts its stride between the numbers
     first_channel: int  # of the input, where the group begins
     window: Window | None  # its padding with what the layer adds by itself; None of a dense layer
+    flattened: tuple[int, int, int] | None  # (C, H, W) of the map that a dense layer is given as one line
     kernel: Tensor  # (c, kh, kw)
     products: Tensor  # patch * kernel
     bias: float  # 0 where there is none
@@ -113,7 +114,7 @@ def _watched(network: nn.Module, x: Tensor, name: str, channel: int, place: Inde
     def end(module: nn.Module, args: Any, out: Tensor) -> None:
         call.end()
         try:
-            index = _index(name, call.name, out.shape, channel, place)
+            index = index_of(name, call.name, out.shape, channel, place)
         except UsageError as error:
             seen[:] = [error]  # a later call may fit
             return
@@ -136,7 +137,7 @@ def _watched(network: nn.Module, x: Tensor, name: str, channel: int, place: Inde
     return *seen[0], after.path()
 
 
-def _index(layer: str, call: str, shape: Sequence[int], channel: int, position: Index) -> Index:
+def index_of(layer: str, call: str, shape: Sequence[int], channel: int, position: Index) -> Index:
     """Of the unit in the layer's output."""
     if not call:
         raise UsageError(f"the layer {layer} computes in a way of its own", "name another one")

@@ -21,6 +21,9 @@ ARGUMENTS = {
     "linear": ("input", "weight", "bias"),
 }
 
+FLATTENING = {"flatten", "reshape", "view"}
+TURNING = {"permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis"}
+
 Places = tuple[int | None, ...]
 
 
@@ -35,15 +38,19 @@ class Met(NamedTuple):
     kernel: Tensor
     bias: float
     window: Window | None
+    flattened: tuple[int, int, int] | None = None
 
 
 class Call(TorchFunctionMode):
-    """While it is entered, and between `begin` and `end` of a layer, its convolution and what it pads are kept."""
+    """While it is entered, the last map that became one line of numbers is kept; between `begin` and `end` of a layer
+    its convolution, and what it pads."""
 
     def __init__(self) -> None:
         super().__init__()
         self.name = ""  # of the function: a key of ARGUMENTS, or "" where there was none
         self._inside = False
+        self._flat: tuple[Tensor, tuple[int, int, int]] | None = None
+        self._turned: list[Tensor] = []  # maps whose channels stand elsewhere
 
     def begin(self, module: nn.Module, args: Any) -> None:
         self._inside, self.name = True, ""
@@ -58,6 +65,8 @@ class Call(TorchFunctionMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
+        if name in FLATTENING or name in TURNING:
+            self._laid_out(name, args[0], out)
         if self._inside and name in ARGUMENTS:
             self.name, self._given = name, named(ARGUMENTS[name], args, kwargs or {})
         elif self._inside and name == "pad":
@@ -67,6 +76,19 @@ class Call(TorchFunctionMode):
             self._padded[id(out)] = out, size, above + top, before + left
         return out
 
+    def _laid_out(self, name: str, before: Tensor, after: Tensor) -> None:
+        if after.dim() == 4 and name in TURNING:
+            self._turned.append(after)
+        turned = any(before is one for one in self._turned)
+        if before.dim() == 4 and after.dim() == 2 and len(before) == len(after) and before.shape[2:].numel() > 1:
+            self._flat = None if turned else (after, (before.shape[1], before.shape[2], before.shape[3]))
+
+    def _map_of(self, x: Tensor) -> tuple[int, int, int] | None:
+        """The map whose numbers, in their order, `x` (B, N) holds. Dropout may have copied them."""
+        if self._flat is None or self._flat[0].shape != x.shape or not torch.equal(self._flat[0], x):
+            return None
+        return self._flat[1]
+
     def met(self, index: Index) -> Met:
         """`index`: of the unit in the layer's output."""
         x, weight, bias = (self._given["input"].detach(), self._given["weight"].detach(), self._given.get("bias"))
@@ -74,7 +96,7 @@ class Call(TorchFunctionMode):
             channel = index[-1]
             added = 0.0 if bias is None else float(bias[channel])
             patch, kernel = _copied(x[index[:-1]][:, None, None]), _copied(weight[channel, :, None, None])
-            return Met(patch, torch.tensor([[True]]), (), (), 0, kernel, added, None)
+            return Met(patch, torch.tensor([[True]]), (), (), 0, kernel, added, None, self._map_of(x))
         channel, groups, transposed = index[-3], self._given.get("groups", 1), self.name == "conv_transpose2d"
         if transposed:  # weight: (C_in, C_out / groups, kh, kw)
             c, each = len(weight) // groups, weight.shape[1]

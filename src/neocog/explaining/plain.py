@@ -19,6 +19,7 @@ def plain(found: Unit) -> dict[str, Any]:
     first_channel               of the input: the first one in the patch
     window                      {kernel, stride, padding, dilation, groups, transposed}, the first four for rows and
                                 columns; null of a dense layer
+    flattened                   [channels, rows, columns] of the map that a dense layer is given as one line, or null
     bias, sum, output           output is what the layer gave, in the network's own precision
     then                        names of the next steps, of which these tell more, or are null:
     norm                        {scale, shift, result}

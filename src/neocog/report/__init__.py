@@ -53,7 +53,7 @@ from neocog.report.network import (
 )
 from neocog.report.page import render
 from neocog.report.pareto import ParetoPoint, pareto
-from neocog.report.unit import UnitPage, render_unit
+from neocog.report.unit import Ending, UnitPage, render_unit
 from neocog.report.watch_model import LayerCourse, LossPlane, RectifierCourse, Spread, StageCourse, WatchFacts
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "CostTraining",
     "Counted",
     "DataFacts",
+    "Ending",
     "Epoch",
     "Evaluation",
     "ExplainPage",

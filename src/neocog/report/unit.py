@@ -1,5 +1,6 @@
 """The page of one number of a network: what it reads, the products, their sum, and what becomes of it."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -7,13 +8,24 @@ from typing import Any
 
 from neocog.report.page import _environment
 from neocog.report.pencil import DIGITS, carried, decimals, rounded, shown
-from neocog.report.unit_words import Told, reading, steps
+from neocog.report.unit_words import Step, Told, named, reading, steps
 
 WHOLE = 4  # input channels up to which all are shown in full
 FULL = 3  # of more, those of the largest sums
 WIDE = 5  # columns up to which cells have all digits
 BARE = {"padding": "0", "hole": "–"}  # how a zero of these is written
 LISTED = 12  # products of kernels of one number
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The one number of the network's output that the unit has a part in, `value` there: the score of the class `name`,
+    with its `probability` where answers are a softmax of scores; or of the colour `name` a `pixel` given back."""
+
+    name: str
+    value: float
+    probability: float | None = None
+    pixel: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class UnitPage:
     chosen: str = ""
     normalised: bool = False  # whether the layer reads the picture itself
     colours: tuple[str, ...] = ()  # then: of its channels
+    ending: Ending | None = None  # None where the network goes on to mix the number with others
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,18 +76,32 @@ def render_unit(page: UnitPage) -> str:
     full = sorted(order[:LISTED] if single else order if len(order) <= WHOLE else order[:FULL])
     digits = DIGITS if len(unit["kernel"][0][0]) <= WIDE else DIGITS - 1
     channels = [
-        (c + unit["first_channel"], page.colours[c] if page.colours else "", matrices(unit, c, full, digits))
+        (
+            c + unit["first_channel"],
+            page.colours[c] if page.colours else named(unit, c),
+            matrices(unit, c, full, digits),
+        )
         for c in full
     ]
-    places = decimals(flat(unit["products"][c] for c in full), digits)
+    places, taken = decimals(flat(unit["products"][c] for c in full), digits), steps(unit)
     return (
         _environment()
         .get_template("unit.html.j2")
         .render(p=page, u=unit, single=single, wide=digits < DIGITS, channels=channels,
                 a=account(unit, sums, full, places), box=box(page), ring=ring(page),
                 hatched=not all(map(all, unit["inside"])),
-                reading=reading(unit), steps=steps(unit), pool=pool(unit))
+                reading=reading(unit), steps=taken, pool=pool(unit), whole=whole(page, taken))
     )  # fmt: skip
+
+
+def whole(page: UnitPage, taken: Sequence[Step]) -> bool:
+    """Whether the steps lead to what the network gives, so that the number is not only a part of it."""
+    last = taken[-1].result if taken else page.unit["output"]
+    return (
+        page.ending is not None
+        and last is not None
+        and math.isclose(last, page.ending.value, rel_tol=1e-3, abs_tol=1e-5)
+    )
 
 
 def flat(lines: Iterable[Sequence[Sequence[float]]]) -> list[float]:
@@ -103,8 +131,9 @@ def account(unit: Told, sums: Sequence[float], full: Sequence[int], places: int)
     seen = {c: sum((rounded(n, places) for n in flat([unit["products"][c]])), Decimal(0)) for c in full}
     lines, others = list[tuple[str, Decimal]](), [total for c, total in enumerate(sums) if c not in full]
     if others:
-        name = "channel" if unit["window"] else "number"
+        name, places_of = "channel" if unit["window"] else "product", len(flat(unit["kernel"][:1]))
         name = f"the other {name}" if len(others) == 1 else f"the other {len(others):,} {name}s together"
+        name += f", {len(others) * places_of:,} products" if unit["window"] else ""
         lines.append((name, rounded(sum(others), places)))
     lines.append(("bias", rounded(unit["bias"], places)))
     total = rounded(unit["sum"], places)
@@ -126,11 +155,13 @@ def matrices(unit: Told, channel: int, full: Sequence[int], digits: int) -> list
          for column, there in zip(columns, mask, strict=True)]
         for row, mask in zip(rows, unit["inside"], strict=True)
     ]  # fmt: skip
+    window = unit["window"]
+    bare = BARE | {"padding": BARE["hole"]} if window and window["transposed"] else BARE  # nothing is padded there
     found = []
     for name, down, across in (("patch", rows, columns), ("kernel", *taps), ("products", *taps)):
         among = flat(unit[name][c] for c in full)
         marks = [["" for _ in columns] for _ in rows] if name == "kernel" else notes
-        found.append(Matrix(name, list(across), grid(unit[name][channel], down, marks, among, digits)))
+        found.append(Matrix(name, list(across), grid(unit[name][channel], down, marks, among, digits, bare)))
     return found
 
 
@@ -160,12 +191,13 @@ def grid(
     marks: Sequence[Sequence[str]],
     among: Sequence[float],
     digits: int = DIGITS,
+    bare: Mapping[str, str] = BARE,
 ) -> list[tuple[str, list[Cell]]]:
     """`among`: the numbers whose largest has the deepest colour."""
     places, most = decimals(among, digits), max(map(abs, among), default=0.0) or 1.0
 
     def cell(number: float | None, mark: str) -> Cell:
-        text = BARE[mark] if number == 0 and mark in BARE else shown(number, places)
+        text = bare[mark] if number == 0 and mark in bare else shown(number, places)
         return Cell(text, round(abs(number or 0) / most, 2), "minus" if (number or 0) < 0 else "plus", mark)
 
     return [

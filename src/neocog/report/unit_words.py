@@ -34,12 +34,19 @@ def reading(unit: Told) -> list[str]:
     if unit["window"] is None:
         each = "Dense: it reads every one of the {:,} numbers that the layer is given{}, each with a weight of its own."
         where = f" at place {', '.join(map(str, unit['position']))}" if unit["position"] else ""
-        return [each.format(len(unit["kernel"]), where) + " No window, no stride, no padding."]
+        told = [each.format(len(unit["kernel"]), where) + " No window, no stride, no padding."]
+        if unit["flattened"]:
+            c, h, w = unit["flattened"]
+            told.append(f"They are the map in front of it, {c:,} × {h} × {w}, laid out in one line:"
+                        f" number = channel × {h * w} + row × {w} + column.")  # fmt: skip
+        return told
     told = [channels(unit), places(unit, 0), places(unit, 1)]
     cells = list(product(range(len(unit["rows"])), range(len(unit["columns"]))))
     holes = [(a, b) for a, b in cells if None in (unit["rows"][a], unit["columns"][b])]
     padding = [(a, b) for a, b in cells if not unit["inside"][a][b] and (a, b) not in holes]
-    if padding:
+    if padding and unit["window"]["transposed"]:
+        told.append(f"{len(padding)} of {len(cells)} places lie outside of the input: nothing is there to meet.")
+    elif padding:
         zeros = not any(maps[a][b] for maps in unit["patch"] for a, b in padding)
         met = "zeros" if zeros else "numbers that the layer takes from elsewhere in the map"
         told.append(f"{len(padding)} of {len(cells)} places lie in the padding, where it meets {met}.")
@@ -60,7 +67,15 @@ def channels(unit: Told) -> str:
         told = f"{groups} groups: of {groups * width:,} input channels it reads {first} to {first + width - 1}."
     if unit["window"]["kernel"] == [1, 1]:
         told += " A kernel of 1 × 1 mixes the channels of one place and sees no neighbours."
-    return told + (" The convolution is transposed." if unit["window"]["transposed"] else "")
+    if not unit["window"]["transposed"]:
+        return told
+    padding = unit["window"]["padding"]
+    cut = (
+        f": its padding, {' × '.join(map(str, padding))}, is cut from the edges of what it gives"
+        if any(padding)
+        else ""
+    )
+    return f"{told} The convolution is transposed{cut}."
 
 
 def places(unit: Told, axis: int) -> str:
@@ -101,6 +116,15 @@ def steps(unit: Told) -> list[Step]:
             break
         number = step.result
     return found
+
+
+def named(unit: Told, number: int) -> str:
+    """Where one of the numbers that a dense layer reads stood in the map, where that is known."""
+    if not unit["flattened"]:
+        return ""
+    _, h, w = unit["flattened"]
+    channel, place = divmod(number, h * w)
+    return "(channel {}, row {}, column {})".format(channel, *divmod(place, w))
 
 
 def pooled(told: Told) -> str:
