@@ -346,6 +346,21 @@ def test_what_is_said_of_rows(rows: Rows, what: str, grave: bool, said: str) -> 
     assert said in main.text
 
 
+@pytest.mark.parametrize(("dead", "said"), [
+    (0, "After epoch 2, none of the 10 channels behind ReLUs is dead"),
+    (1, "After epoch 2, one of the 10 channels behind ReLUs is dead, 0 for all 9 pictures: 1 of 10 in r."),
+    (3, "After epoch 2, 3 of the 10 channels behind ReLUs are dead, 0 for all 9 pictures: 3 of 10 in r."),
+])  # fmt: skip
+def test_what_is_said_of_dead_channels(dead: int, said: str) -> None:
+    """With the epoch whose weights it is said of, and beside the main finding."""
+    found = diagnose(rows_of((1.0, 1.0, 1.0), (1.0, 1.0, 1.0), dead=dead))
+    [text] = [one.text for one in found.findings if one.what == "dead"]
+    assert text.startswith(said)
+    assert found.summary == (f"{found.main.text} {text}" if dead else found.main.text)
+    grave = diagnose(rows_of((1.0, 1.0, 1.0), dead=4))
+    assert grave.summary == grave.main.text  # once is enough
+
+
 @pytest.mark.parametrize(("update", "said"), [
     (1e-3, "about the 0.001"), (9e-5, "hardly move"), (1.1e-4, "about"), (9e-3, "about"), (1.1e-2, "large steps"),
 ])  # fmt: skip

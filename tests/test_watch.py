@@ -4,6 +4,7 @@ It is killed in test_kill.py, and several processes are in test_together.py.
 """
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from neocog.core.events import Events
 from neocog.core.files import sha256_of
 from neocog.training.loop import Trainer
 from neocog.training.watched import ROWS
+from pages import Seen
 
 COMMON: dict[str, Any] = {"epochs": 3, "batch_size": 8, "image_size": 16, "device": "cpu", "threads": 1}
 
@@ -129,6 +131,19 @@ def files(run: Path) -> dict[str, Any]:
 # what a person sees
 
 
+def test_each_thing_says_of_which_weights_it_is(pictures: Path, tmp_path: Path) -> None:
+    """The rows are of a training that goes on, the plane lies around the weights that were kept."""
+    made = package.train(pictures, "mnist_convnet", out=tmp_path / "run", watch=True, **COMMON)
+    losses = [json.loads(line)["val_loss"] for line in (made.folder / "metrics.jsonl").read_text().splitlines()]
+    said = Seen((made.folder / "report.html").read_text()).text["inside"]
+    assert "with the weights after the last epoch, 3" in said
+    kept = re.search(r"when the weights that were kept, of epoch (\d), are all moved", said)
+    assert kept
+    surface = read(made.folder).surface
+    assert surface is not None
+    assert surface["losses"][5][5] == pytest.approx(losses[int(kept[1]) - 1], rel=0.05)
+
+
 def test_the_command_ends_with_the_main_finding(neocog: Command, pictures: Path) -> None:
     small = ("--model", "mnist_fcn", "--epochs", 2, "--batch-size", 8, "--watch")
     made = neocog("train", pictures, *small, "--out", "run")
@@ -136,11 +151,11 @@ def test_the_command_ends_with_the_main_finding(neocog: Command, pictures: Path)
     lines = [line.split(maxsplit=1) for line in made.out.splitlines()]
     first, last = [text for label, text in lines if label == "watch"]
     assert "3 layers at every step, 6 validation pictures after every epoch" in first
-    assert last == read(Path("run")).diagnosis().main.text
+    assert last == read(Path("run")).diagnosis().summary
     assert "watch = true" in Path("run/config.toml").read_text()
     again = neocog("train", pictures, *small, "--out", "other", "--json")
     found = json.loads(again.out)["watch"]
-    assert found["finding"] == last
+    assert found["finding"] == read(Path("run")).diagnosis().main.text
     assert found["numbers"] == read(Path("run")).diagnosis().numbers
     assert found["numbers"]["channels"] == 96
     assert neocog("val", "run", "--verify").code == 0

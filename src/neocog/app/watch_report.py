@@ -26,6 +26,7 @@ def watch_facts(folder: Path) -> report.WatchFacts:
         stages=tuple(stage_course(rows, stage["stage"]) for stage in rows[-1]["stages"]),
         rectifiers=tuple(rectifier_course(rows, one) for one in rows[-1]["rectifiers"]),
         plane=plane_of(found.surface) if found.surface is not None else None,
+        last=rows[-1]["epoch"],
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ class Watching:
         """What will be measured, before it is."""
         often = f"{self.per_epoch} times an epoch" if self.per_epoch > 1 else "after every epoch"
         pictures = sum(len(batch.indices) for batch in self.probe.batches)
-        surface = f"at the end, the loss at {self.points} x {self.points} places around the weights"
+        surface = f"at the end, the loss at {self.points} x {self.points} places around the weights that were kept"
         if not self.points:
             surface = f"the loss around the weights is left out, as it would take more than {SHARE:.0%} of the time"
         layers = len(self.steps.layers)

@@ -46,9 +46,15 @@ def network(
     silent, dead = sum(len(one.silent) for one in filters.quiet), sum(len(one.dead) for one in filters.quiet)
     many = sum(one.filters for one in filters.counted)
     if filters.first:
-        told = f", {dead:,} channels are dead" if page.looked[1] else ""
+        told = f", {amount(dead, 'channel')} dead" if page.looked[1] else ""
         line("filters", f"{many:,} in {sum(one.convolutions for one in filters.counted)} convolutions, "
-                        f"{silent:,} are silent{told}")  # fmt: skip
+                        f"{amount(silent)} silent{told}")  # fmt: skip
     else:
         line("filters", "none, as there is no convolution")
     line("page", str(found.path))
+
+
+def amount(number: int, what: str = "") -> str:
+    """ "1 channel is", "2 channels are"."""
+    name = what and f" {what}" + ("" if number == 1 else "s")
+    return f"{number:,}{name} {'is' if number == 1 else 'are'}"

@@ -122,7 +122,7 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
         as_json({"run": run.folder, "split": split, "report": run.report, "metrics": numbers} | inside)
         return
     if seen:
-        line("watch", seen.main.text)
+        line("watch", seen.summary)
     if run.card.task == "reconstruction":
         tell_reconstructions(run, split, numbers)
         return

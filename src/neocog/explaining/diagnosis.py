@@ -49,6 +49,12 @@ class Diagnosis:
     def main(self) -> Finding:
         return next((one for one in self.findings if one.grave), self.findings[0])
 
+    @property
+    def summary(self) -> str:
+        """The main finding, and the dead channels where there are some."""
+        dead = [one.text for one in self.findings if one.what == "dead" and self.numbers["dead_channels"]]
+        return " ".join(dict.fromkeys([self.main.text, *dead]))
+
 
 def diagnose(rows: Sequence[Row]) -> Diagnosis:
     """`rows`: in their order, at least one."""
@@ -57,7 +63,8 @@ def diagnose(rows: Sequence[Row]) -> Diagnosis:
     update = middle([layer["update_ratio_mean"] for row in rows for layer in row["layers"]])
     broken = not_finite(rows)
     findings = (
-        *of_broken(broken), *of_gradients(rows, back, growth), *of_dead(dead, rows[-1]["pictures"]), *of_update(update),
+        *of_broken(broken), *of_gradients(rows, back, growth), *of_dead(dead, rows[-1]["pictures"], rows[-1]["epoch"]),
+        *of_update(update),
     )  # fmt: skip
     numbers: dict[str, float | int | None] = {
         "first_to_last_gradient": back, "gradient_growth": growth, "update_ratio": update,
@@ -140,21 +147,22 @@ def of_gradients(rows: Sequence[Row], back: float | None, growth: float | None) 
         yield Finding("gradient", False, f"The gradient reaches the first layer: {words}.")
 
 
-def of_dead(dead: Sequence[tuple[str, int, int]], pictures: int) -> Iterator[Finding]:
+def of_dead(dead: Sequence[tuple[str, int, int]], pictures: int, epoch: float) -> Iterator[Finding]:
     if not dead:
         yield Finding("dead", False, "The network has no ReLU, so no unit can be dead.")
         return
     number, channels = sum(n for _, n, _ in dead), sum(n for *_, n in dead)
+    when = f"After epoch {epoch:.4g},"
     if not number:
-        text = f"None of the {channels:,} channels behind the ReLUs is dead: each gives something for some picture."
+        text = f"{when} none of the {channels:,} channels behind ReLUs is dead: each gives something for some picture."
         yield Finding("dead", False, text)
         return
     worst = sorted((one for one in dead if one[1]), key=lambda one: -one[1] / one[2])
     named = ", ".join(f"{n} of {count} in {name or 'the network'}" for name, n, count in worst[:NAMED])
     more = f", and some in {len(worst) - NAMED} more" if len(worst) > NAMED else ""
-    text = (
-        f"{number:,} of the {channels:,} channels behind ReLUs are dead, 0 for all {pictures} pictures: {named}{more}."
-    )
+    many = "one" if number == 1 else f"{number:,}"
+    text = f"{when} {many} of the {channels:,} channels behind ReLUs {'is' if number == 1 else 'are'} dead"
+    text += f", 0 for all {pictures} pictures: {named}{more}."
     grave = worst[0][1] / worst[0][2] >= DEAD
     yield Finding("dead", grave, text + (" A smaller --lr, or batch norm, leaves more alive." if grave else ""))
 

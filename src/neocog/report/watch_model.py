@@ -36,7 +36,7 @@ class StageCourse:
 
 @dataclass(frozen=True)
 class RectifierCourse:
-    """Dead at the start and at the end."""
+    """Dead at the start and at the end, with the weights that the network had then."""
 
     name: str
     channels: int
@@ -47,7 +47,8 @@ class RectifierCourse:
 
 @dataclass(frozen=True)
 class LossPlane:
-    """`losses[i][j]`: at `places[j]` along the first direction and `places[i]` along the second; None: not finite."""
+    """Around the weights that were kept. `losses[i][j]`: at `places[j]` along the first direction and `places[i]` along
+    the second; None: not finite."""
 
     places: tuple[float, ...]
     losses: tuple[tuple[float | None, ...], ...]
@@ -56,7 +57,8 @@ class LossPlane:
 
 @dataclass(frozen=True)
 class WatchFacts:
-    """`findings`: sentences, and whether each wants a remedy. `epochs`: where the rows with steps end."""
+    """`findings`: sentences, and whether each wants a remedy. `epochs`: where the rows with steps end;
+    `last`: where the last row does."""
 
     findings: tuple[tuple[str, bool], ...]
     pictures: int
@@ -65,3 +67,4 @@ class WatchFacts:
     stages: tuple[StageCourse, ...]
     rectifiers: tuple[RectifierCourse, ...]
     plane: LossPlane | None = None
+    last: float = 0.0
