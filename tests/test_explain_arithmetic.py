@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from neocog.core.errors import UsageError
 from neocog.explaining.arithmetic import Unit, convolutions, unit
+from neocog.explaining.ends import end_of
 from neocog.layers.same_pad import SamePadConv2d
 from units import CLOSE, X, filled, normal, places, written
 
@@ -224,3 +225,24 @@ def test_errors_say_what_there_is() -> None:
         unit(nn.Sequential(parts, nn.Conv2d(2, 2, 1)), X, "0", 0, (0, 0))
     with pytest.raises(UsageError, match="none"):
         unit(nn.Sequential(nn.ReLU()), X, "0", 0)
+
+
+def test_a_number_ends_where_its_gradient_does() -> None:
+    """Behind a last convolution that is pooled it is one score, behind an earlier layer all of them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 6, 3), nn.SiLU(), nn.Conv2d(6, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network, x = network.double().eval(), normal(1, 2, 7, 8)
+    for layer, channel, place in (("0", 5, (2, 3)), ("2", 3, (4, 5)), ("2", 0, (0, 0))):
+        maps: list[Tensor] = []
+        hook = network.get_submodule(layer).register_forward_hook(lambda _, args, out, maps=maps: maps.append(out))
+        scores = network(x)[0]
+        hook.remove()
+        own = [torch.autograd.grad(score, maps[0], retain_graph=True)[0][(0, channel, *place)] for score in scores]
+        reached = [number for number, gradient in enumerate(own) if gradient]
+        found = end_of(network, x, unit(network, x, layer, channel, place))
+        assert len(reached) == (4 if layer == "0" else 1)
+        assert (found is None) == (layer == "0")
+        if found is not None:
+            assert found[0] == (channel,) == tuple(reached)
+            assert torch.equal(found[1], scores)
+    assert end_of(network, torch.full_like(x, torch.nan), unit(network, x, "2", 0, (0, 0))) is None
