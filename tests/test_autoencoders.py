@@ -218,6 +218,29 @@ def test_denoising_files(neocog: Command, made: Path, tmp_path: Path) -> None:
     assert (tmp_path / "two" / "00.png").is_file()
 
 
+def test_denoised_pictures_of_other_sizes_and_names_are_told(neocog: Command, made: Path, tmp_path: Path) -> None:
+    own = made / "data" / "red" / "00.png"
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    photo, twin, third, square = (tmp_path / "in" / name for name in ("a.jpg", "a.png", "sub/a.jpg", "sub/b.png"))
+    for path, shape in ((photo, (40, 24)), (twin, (24, 40)), (third, (40, 24)), (square, (16, 16))):
+        Image.new("RGB", shape, "red").save(path)
+    found = neocog("denoise", made / "noisy", photo, twin, third, square, "--out", tmp_path / "out").out.splitlines()
+    [warning] = [line for line in found if line.startswith("warning")]
+    assert f"{photo} is 40 x 24 pixels; the network reads 16 x 16, so the middle of it comes back smaller" in warning
+    assert "and so with 2 more files: train with --image-size" in warning
+    renamed = [line for line in found if line.startswith("renamed")]
+    assert [line.split()[1] for line in renamed] == [f"{twin},", f"{third},"]
+    assert [line.split()[-1] for line in renamed] == [str(tmp_path / "out" / f"a-{n}.png") for n in (2, 3)]
+    alike = neocog("denoise", made / "noisy", own, "--out", tmp_path / "alike").out
+    assert "warning" not in alike
+    assert "renamed" not in alike
+    assert "--image-size" in neocog("denoise", "--help").out
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "small.png")
+    small = neocog("denoise", made / "noisy", tmp_path / "small.png", "--out", tmp_path / "one").out
+    assert "so it comes back larger" in small
+    assert "--image-size" not in small
+
+
 def test_made_up_pictures(neocog: Command, made: Path, tmp_path: Path) -> None:
     for run in ("vae", "plain"):
         out = tmp_path / f"{run}.png"

@@ -179,7 +179,7 @@ def test_streaming_sees_what_evaluation_sees(data: Dataset) -> None:
     files = [path for path in data.paths if path is not None]
     evaluated = by_row(make(data))
     row = 0
-    for paths, batch, bad in stream(files, data.options, PREPROCESSING, 8, threads=2):
+    for paths, batch, _, bad in stream(files, data.options, PREPROCESSING, 8, threads=2):
         assert bad == []
         assert batch.dtype == torch.uint8
         for path, image in zip(paths, normalise(batch, PREPROCESSING), strict=True):
@@ -202,15 +202,16 @@ def test_streaming_is_lazy_and_names_bad_files(tmp_path: Path) -> None:
 
     batches = stream(endless(), DecodeOptions(), PREPROCESSING, 4, threads=2)
     for _ in range(5):
-        paths, batch, bad = next(batches)
+        paths, batch, sizes, bad = next(batches)
         assert len(paths) == len(batch) == 4
+        assert sizes == [pictures.photo().shape[:2]] * 4
         assert [error.reason for _, error in bad] == ["not_an_image"] * len(bad)
     assert len(drawn) < 5 * 6 + 20
     batches.close()  # type: ignore[attr-defined]
     only_bad = list(stream([text] * 9 + [tmp_path / "missing.png"], DecodeOptions(), PREPROCESSING, 4, threads=1))
-    assert [len(bad) for _, _, bad in only_bad] == [4, 4, 2]
-    assert only_bad[0][1].shape == (0, 3, 16, 16)
-    assert only_bad[2][2][1][1].reason == "missing"
+    assert [len(views.bad) for views in only_bad] == [4, 4, 2]
+    assert only_bad[0].pixels.shape == (0, 3, 16, 16)
+    assert only_bad[2].bad[1][1].reason == "missing"
 
 
 def test_finding_pictures(tmp_path: Path) -> None:

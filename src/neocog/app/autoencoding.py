@@ -41,13 +41,14 @@ def embed(opened: Opened, files: Iterable[str | Path]) -> Iterator[Embedding]:
 
 class Written(NamedTuple):
     file: Path
-    out: Path | None
+    out: Path | None  # None where the file could not be read
     problem: str = ""
+    size: tuple[int, int] = (0, 0)  # (height, width) of the picture that was given
 
 
 def denoise(opened: Opened, files: Sequence[str | Path], out: Path) -> Iterator[Written]:
-    """What the autoencoder makes of each picture, as files of the same stem in the folder `out`: PNG, or, of other than
-    1 or 3 channels, .npy, uint8 (H, W, C)."""
+    """What the autoencoder makes of each picture, as files in the folder `out` of the same stem, numbered where it is
+    taken: PNG, or, of other than 1 or 3 channels, .npy, uint8 (H, W, C)."""
     network = opened.autoencoder
     taken: set[str] = set()
     out.mkdir(parents=True, exist_ok=True)
@@ -58,13 +59,13 @@ def denoise(opened: Opened, files: Sequence[str | Path], out: Path) -> Iterator[
             continue
         with evaluating(network), torch.inference_mode():
             made = network(seen.images).float().cpu()
-        for path, picture in zip(seen.files, made, strict=True):
+        for path, picture, size in zip(seen.files, made, seen.sizes, strict=True):
             name, number = path.stem, 1
             while name in taken:
                 number += 1
                 name = f"{path.stem}-{number}"
             taken.add(name)
-            yield Written(path, write_picture(out / name, picture))
+            yield Written(path, write_picture(out / name, picture), size=size)
 
 
 def write_picture(place: Path, picture: Tensor) -> Path:

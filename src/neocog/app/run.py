@@ -33,6 +33,7 @@ class Seen(NamedTuple):
 
     files: list[Path]
     images: Tensor  # (B, C, S, S), on the machine's device
+    sizes: list[tuple[int, int]]  # (height, width) of the pictures themselves
     failures: list[tuple[Path, str]]
 
 
@@ -161,6 +162,7 @@ class Run:
         card = self.card
         options = DecodeOptions(card.in_channels, card.background, self.config.max_pixels)
         layout = torch.channels_last if machine.channels_last else torch.contiguous_format
-        for paths, pixels, failures in stream(find_pictures(files), options, card.preprocessing, batch_size, threads):
-            images = normalise(pixels.to(machine.device), card.preprocessing, memory_format=layout)
-            yield Seen(paths, images, [(path, f"{bad.reason}: {bad.detail}") for path, bad in failures])
+        for views in stream(find_pictures(files), options, card.preprocessing, batch_size, threads):
+            images = normalise(views.pixels.to(machine.device), card.preprocessing, memory_format=layout)
+            failures = [(path, f"{bad.reason}: {bad.detail}") for path, bad in views.bad]
+            yield Seen(views.files, images, views.sizes, failures)

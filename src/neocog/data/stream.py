@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,23 +26,33 @@ def find_pictures(arguments: Iterable[str | Path]) -> Iterator[Path]:
             yield path  # a missing file is reported when it is read
 
 
+class Views(NamedTuple):
+    """The good files of a batch, what evaluation sees of them, their own sizes, and the bad files among them."""
+
+    files: list[Path]
+    pixels: Tensor  # uint8 (B, C, S, S)
+    sizes: list[tuple[int, int]]  # (height, width), turned upright
+    bad: list[tuple[Path, BadPicture]]
+
+
 def stream(
     paths: Iterable[Path], options: DecodeOptions, preprocessing: Preprocessing, batch_size: int, threads: int = 0
-) -> Iterator[tuple[list[Path], Tensor, list[tuple[Path, BadPicture]]]]:
-    """Batches in order: the good files, their evaluation views uint8 (B, C, S, S), and the bad files among them.
+) -> Iterator[Views]:
+    """Batches in order.
 
     At most `batch_size` good and `batch_size` bad files per batch; memory does not grow with the number of files.
     """
 
-    def load(path: Path) -> tuple[Path, Tensor | BadPicture]:
+    def load(path: Path) -> tuple[Path, tuple[Tensor, tuple[int, int]] | BadPicture]:
         try:
             pixels = torch.from_numpy(decode(path, options).pixels)
         except BadPicture as error:
             return path, error
-        return path, view(pixels.permute(2, 0, 1), preprocessing)
+        return path, (view(pixels.permute(2, 0, 1), preprocessing), (pixels.shape[0], pixels.shape[1]))
 
     good: list[Path] = []
     views: list[Tensor] = []
+    sizes: list[tuple[int, int]] = []
     bad: list[tuple[Path, BadPicture]] = []
     empty = torch.empty(0, options.channels, preprocessing.size, preprocessing.size, dtype=torch.uint8)
     for path, result in ordered_map(load, paths, threads=threads):
@@ -49,9 +60,10 @@ def stream(
             bad.append((path, result))
         else:
             good.append(path)
-            views.append(result)
+            views.append(result[0])
+            sizes.append(result[1])
         if batch_size in (len(good), len(bad)):
-            yield good, torch.stack(views) if views else empty, bad
-            good, views, bad = [], [], []
+            yield Views(good, torch.stack(views) if views else empty, sizes, bad)
+            good, views, sizes, bad = [], [], [], []
     if good or bad:
-        yield good, torch.stack(views) if views else empty, bad
+        yield Views(good, torch.stack(views) if views else empty, sizes, bad)
