@@ -18,6 +18,7 @@ from PIL import Image
 import neocog as package
 from command import Command, one_line_error
 from drawn import colours
+from neocog.app.announcing import describe_rivals
 from neocog.app.train import resume
 from neocog.core.errors import Interrupted, UsageError
 from neocog.core.events import Events
@@ -95,6 +96,36 @@ def test_the_report_shows_what_was_given_back(made: Path) -> None:
     assert ">Seen<" in noisy
     assert "squared error of PCA" not in noisy
     assert "with importance weights" in (made / "vae" / "report.html").read_text()
+
+
+def test_what_does_better_than_the_network_is_said(neocog: Command, made: Path, tmp_path: Path) -> None:
+    words = ("train", made / "data", *SMALL, "--lr", 1e-7, "--model", "conv_ae")
+    result = neocog(*words, "--out", tmp_path / "plain")
+    [warning] = [line for line in result.out.splitlines() if "PCA" in line]
+    assert warning.startswith("warning")
+    assert "train longer" in warning
+    page = (tmp_path / "plain" / "report.html").read_text()
+    wanted = package.Run.open(tmp_path / "plain").metrics("test")["mse"]
+    assert f"the network&#39;s {wanted:.5f}; train longer" in page
+    result = neocog(*words, "--noise", "gaussian:0.1", "--out", tmp_path / "noisy")
+    [warning] = [line for line in result.out.splitlines() if "than what it gives back" in line]
+    assert warning.startswith("warning")
+    assert "as the network saw them" in warning
+    assert "median filter of 3 x 3 pixels makes them better" in warning
+    assert "than what it gives back" in (tmp_path / "noisy" / "report.html").read_text()
+    assert "than what it gives back" not in (made / "noisy" / "report.html").read_text()
+
+
+def test_only_what_does_better_is_said() -> None:
+    numbers = {"mse": 0.1, "psnr": 10.0, "input_psnr": 9.0, "median_psnr": 9.5}
+    assert list(describe_rivals(numbers, 0.2, 3)) == []
+    assert list(describe_rivals(numbers)) == []
+    [only] = describe_rivals(numbers | {"median_psnr": 11.0})
+    assert "network saw" not in only
+    assert "makes them better (11.00 dB) than what it gives back (10.00 dB)" in only
+    [only] = describe_rivals({"mse": 0.1, "psnr": 10.0}, 0.05, 1)
+    assert only.startswith("PCA with 1 component gives")
+    assert "0.05000, the network's 0.10000" in only
 
 
 def test_a_denoiser_is_better_than_what_it_saw(made: Path) -> None:

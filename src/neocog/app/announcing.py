@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from neocog.app.costing import StepMemory
 from neocog.app.machine import Machine, available_memory
@@ -9,6 +10,7 @@ from neocog.app.zoo import Loaded
 from neocog.core.config import TrainConfig
 from neocog.core.registry import lookup
 from neocog.core.spec import Preprocessing
+from neocog.core.words import counted
 from neocog.costs.count import count
 from neocog.data.dataset import Dataset
 from neocog.evaluate import Predictions
@@ -39,6 +41,29 @@ def describe_answers(predictions: Predictions) -> Iterator[str]:
         yield (
             f"every picture is called {name!r}: nothing was learned that tells the classes apart; try another --lr or "
             "--init, start from --weights, or train longer"
+        )
+
+
+def describe_rivals(numbers: dict[str, Any], pca: float | None = None, components: int = 0) -> Iterator[str]:
+    """What an autoencoder's own numbers do not say: that something simpler does better. `numbers`: of
+    `summarise_reconstructions`; `pca`: the mean squared error of so many principal components on the same pictures."""
+    if pca is not None and numbers["mse"] > pca:
+        yield (
+            f"PCA with {counted(components, 'component')} gives these pictures back better: its squared error is "
+            f"{pca:.5f}, the network's {numbers['mse']:.5f}; train longer, or try another --lr or a larger --latent"
+        )
+    rivals = {
+        "input_psnr": "the pictures as the network saw them are",
+        "median_psnr": "a median filter of 3 x 3 pixels makes them",
+    }
+    better = [
+        f"{what} better ({numbers[name]:.2f} dB)"
+        for name, what in rivals.items() if numbers.get(name, -math.inf) > numbers["psnr"]
+    ]  # fmt: skip
+    if better:
+        yield (
+            f"{' and '.join(better)} than what it gives back ({numbers['psnr']:.2f} dB); train longer, or keep more of "
+            "a picture: a larger --latent, or --knob code=spatial --knob halvings=1"
         )
 
 

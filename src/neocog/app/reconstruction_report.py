@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neocog import report
+from neocog.app.announcing import describe_rivals
 from neocog.app.building import evaluation_loader, noise_of
 from neocog.app.codes import (
     MOST,
@@ -48,12 +49,16 @@ def page_of(
     row_of = {file: row for row, file in enumerate(session.dataset.files)}
     rows = np.array([row_of[file] for file in part.files], np.int64)
     train, kept = trained_codes(session), codes_of(session, rows[:MOST])
+    held = baselines(session, train, kept)
+    numbers = summarise_reconstructions(part)
+    same = numbers | {"mse": float(part.measures["mse"][:MOST].mean())}  # of the pictures that PCA is judged on
     return report.ReconstructionFacts(
         split=split,
-        numbers=summarise_reconstructions(part),
+        numbers=numbers,
         code_shape=tuple(network.code_shape),
         noise=str(Noise.parse(session.config.noise or "none")),
-        baselines=tuple(baselines(session, train, kept).lines()),
+        baselines=tuple(held.lines()),
+        shortfalls=tuple(describe_rivals(same, held.pca, held.components)),
         some=rows_of(session, part, rows, list(range(min(SHOWN, len(rows))))),
         worst=rows_of(session, part, rows, worst),
         scatter=scatter(codes, part.classes),

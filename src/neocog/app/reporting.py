@@ -72,7 +72,7 @@ def make_report(
 ) -> report.Report:  # fmt: skip
     """`reconstruction`: what an autoencoder's page shows in the place of a classifier's predictions."""
     config, progress = session.config, session.trainer.progress
-    judged, warnings = None, session.dataset.warnings
+    judged, warnings = None, [*session.dataset.warnings, *(reconstruction.shortfalls if reconstruction else ())]
     if reconstruction is None:
         predictions = Predictions.read(session.folder / "predictions.csv")
         split = "test" if "test" in predictions.split else "val"

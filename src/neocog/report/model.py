@@ -184,7 +184,8 @@ class Scatter:
 @dataclass(frozen=True)
 class ReconstructionFacts:
     """How an autoencoder did on one set. `numbers`: of `neocog.evaluate.summarise_reconstructions`; `baselines`: what
-    each is, and its number. `plane`: a PNG of decoded codes of two numbers."""
+    each is, and its number. `shortfalls`: a sentence on each of these that does better than the network, for the page's
+    warnings. `plane`: a PNG of decoded codes of two numbers."""
 
     split: str
     numbers: dict[str, Any]
@@ -197,6 +198,7 @@ class ReconstructionFacts:
     samples: tuple[Pair, ...] = ()
     paths: tuple[Path, ...] = ()
     plane: bytes | None = None
+    shortfalls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
