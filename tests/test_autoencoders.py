@@ -98,6 +98,17 @@ def test_the_report_shows_what_was_given_back(made: Path) -> None:
     assert "with importance weights" in (made / "vae" / "report.html").read_text()
 
 
+def test_a_neighbour_is_shown_as_it_is(made: Path, browser: Any) -> None:
+    page = browser.new_page()
+    page.goto((made / "plain" / "report.html").as_uri())
+    below = page.locator(".pairs img + img").first
+    style = below.evaluate("image => [getComputedStyle(image).opacity, getComputedStyle(image).filter]")
+    assert style == ["1", "none"]
+    frames = [each.evaluate("image => getComputedStyle(image).outlineStyle") for each in page.locator(".pairs img").all()]
+    assert frames[:2] == ["none", "solid"]
+    page.close()
+
+
 def test_what_does_better_than_the_network_is_said(neocog: Command, made: Path, tmp_path: Path) -> None:
     words = ("train", made / "data", *SMALL, "--lr", 1e-7, "--model", "conv_ae")
     result = neocog(*words, "--out", tmp_path / "plain")
