@@ -3,9 +3,11 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,13 @@ import neocog as package
 from command import Command, one_line_error
 from drawn import colours
 from neocog.app.announcing import describe_rivals
+from neocog.app.plane import labels_of, map_of, on_plane
 from neocog.app.train import resume
 from neocog.core.errors import Interrupted, UsageError
 from neocog.core.events import Events
 from neocog.evaluate.reconstructions import Reconstructions
+from neocog.report import Scatter, scatter_picture
+from neocog.report.scatter import COLOURS
 
 SMALL = ("--image-size", 16, "--batch-size", 8, "--device", "cpu", "--epochs", 3, "--latent", 6)
 
@@ -104,7 +109,9 @@ def test_a_neighbour_is_shown_as_it_is(made: Path, browser: Any) -> None:
     below = page.locator(".pairs img + img").first
     style = below.evaluate("image => [getComputedStyle(image).opacity, getComputedStyle(image).filter]")
     assert style == ["1", "none"]
-    frames = [each.evaluate("image => getComputedStyle(image).outlineStyle") for each in page.locator(".pairs img").all()]
+    frames = [
+        each.evaluate("image => getComputedStyle(image).outlineStyle") for each in page.locator(".pairs img").all()
+    ]
     assert frames[:2] == ["none", "solid"]
     page.close()
 
@@ -243,6 +250,63 @@ def test_embeddings(neocog: Command, made: Path, tmp_path: Path) -> None:
     assert vectors[3].tolist() == pytest.approx([float(cell) for cell in rows[4][1:]], rel=1e-5)
     assert (tmp_path / "v.txt").read_text().splitlines() == [row[0] for row in rows[1:]]
     one_line_error(neocog("embed", made / "plain", made / "data", "--out", tmp_path / "v.doc"), 2, ".csv", ".npy")
+
+
+def test_a_map_is_coloured_by_class(neocog: Command, made: Path, tmp_path: Path) -> None:
+    words = ("embed", made / "plain", made / "data", "--out", tmp_path / "v.csv", "--picture")
+    assert neocog(*words, tmp_path / "map.png").code == 0
+    first = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS[:4]])
+
+    def has(path: Path, colour: NDArray[np.float64]) -> bool:
+        return bool((np.abs(pixels_of(path)[..., :3] - colour).max(-1) <= 1).any())
+
+    legend, dots = first, 0.75 * first + 0.25 * 255
+    for wanted in (legend, dots):  # a colour for each of three classes
+        assert [has(tmp_path / "map.png", colour) for colour in wanted] == [True, True, True, False]
+    assert neocog(*words, tmp_path / "alike.png", "--json").code == 0
+    assert (tmp_path / "alike.png").read_bytes() == (tmp_path / "map.png").read_bytes()
+    alone = neocog("embed", made / "plain", made / "data" / "red", "--out", tmp_path / "v.csv", "--picture",
+                   tmp_path / "red.png", "--method", "tsne")  # fmt: skip
+    assert alone.code == 0, alone.err
+    assert [has(tmp_path / "red.png", colour) for colour in (legend[0], *dots)] == [False, True, False, False, False]
+
+
+def test_the_axes_of_a_plane() -> None:
+    vectors = np.random.default_rng(0).normal(0, [[3, 1, 0.1]], (40, 3)).astype(np.float32)
+    points, (right, up) = on_plane(vectors)
+    shares = [float(re.search(r"\((\d+)% of the variance\)", axis)[1]) / 100 for axis in (right, up)]  # type: ignore[index]
+    assert shares == pytest.approx((points.var(0) / vectors.var(0).sum()).tolist(), abs=0.006)
+    assert "mean nothing" in on_plane(vectors, "tsne")[1][0]
+    assert on_plane(vectors[:, :2]) == (pytest.approx(vectors[:, :2]), ("number 0", "number 1"))
+    with pytest.raises(UsageError, match="2 vectors make no map"):
+        map_of(vectors[:2], ["a", "b"], "pca", "")
+
+
+@pytest.mark.parametrize(
+    ("file", "given", "label"),
+    [
+        ("in/cats/1.png", "in", "cats"), ("in/cats/deep/1.png", "in", "cats"), ("in/train/cats/1.png", "in", "cats"),
+        ("in/train/cats/1.png", "in/train", "cats"), ("in/cats/1.png", "in/cats", "cats"),
+        ("in/cats/1.png", "in/cats/1.png", "cats"),
+    ],
+)  # fmt: skip
+def test_whose_class_a_file_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, given: str, label: str
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).touch()
+    assert labels_of([tmp_path / file], [tmp_path / given]) == [label]
+    monkeypatch.chdir(tmp_path)
+    assert labels_of([Path(file)], [given]) == [label]
+
+
+def test_a_name_is_no_formula_on_a_map() -> None:
+    points = tuple((float(i), float(i)) for i in range(3))
+    for names in (("$a", "_b", "\u6587"), ("a", "a", "a")):
+        found = Scatter(points, names, ("$x", "$y"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert scatter_picture(found, "$t").startswith(b"\x89PNG")
 
 
 def test_denoising_files(neocog: Command, made: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
 """What a trained autoencoder is for: codes of pictures, pictures made better, pictures of codes."""
 
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from neocog.app.opened import Opened
 from neocog.app.pictures import png, to_bytes
 from neocog.app.run import CODES, RECONSTRUCTIONS
 from neocog.core.cells import to_cell
-from neocog.core.errors import ModelFileError, UsageError
+from neocog.core.errors import ModelFileError
 from neocog.core.files import write_array, write_atomic
 from neocog.evaluate import evaluating
 from neocog.evaluate.reconstructions import Reconstructions
@@ -123,28 +122,3 @@ def write_vectors(out: Path, files: Sequence[Path], vectors: NDArray[np.float32]
         f"{to_cell(str(file))},{','.join(f'{v:.9g}' for v in row)}" for file, row in zip(files, vectors, strict=True)
     )
     write_atomic(out, f"file,{heads}\n" + "".join(f"{row}\n" for row in rows))
-
-
-def map_of(vectors: NDArray[np.float32], method: Literal["pca", "tsne"], side: int = 1200) -> bytes:
-    """A PNG of (N, D) vectors on a plane, by "pca" or "tsne" (scikit-learn's, with its defaults)."""
-    from matplotlib.figure import Figure
-
-    if len(vectors) < 3:
-        raise UsageError(f"{len(vectors)} vectors make no map", "give at least 3 pictures")
-    if method == "pca":
-        from sklearn.decomposition import PCA
-
-        points = PCA(2, random_state=0).fit_transform(np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1])))))
-    else:
-        from sklearn.manifold import TSNE
-
-        points = TSNE(random_state=0, perplexity=min(30, (len(vectors) - 1) / 3)).fit_transform(vectors)
-    figure = Figure(figsize=(8, 8), dpi=side / 8)
-    axes = figure.add_subplot()
-    axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.7)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    figure.tight_layout()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

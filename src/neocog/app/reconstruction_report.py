@@ -23,6 +23,7 @@ from neocog.app.codes import (
     trained_codes,
 )
 from neocog.app.pictures import mosaic, png
+from neocog.app.plane import on_plane
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.noise import Noise
 from neocog.data.preprocess import denormalise
@@ -96,19 +97,8 @@ def rows_of(
 
 def scatter(codes: NDArray[np.float32], classes: list[str]) -> report.Scatter:
     """Codes on a plane: as they are where they have two numbers, else by their two principal components."""
-    from sklearn.decomposition import PCA
-
     chosen = np.linspace(0, len(codes) - 1, min(POINTS, len(codes))).astype(int)
-    points = codes[chosen]
-    axes = ("first number", "second number")
-    if codes.shape[1] != 2:
-        if codes.shape[1] > 2 and len(points) > 2 and np.ptp(points, axis=0).max() > 0:
-            pca = PCA(2, random_state=0)
-            points = pca.fit_transform(points)
-            axes = tuple(f"component {i + 1} ({share:.0%} of the variance)"
-                         for i, share in enumerate(pca.explained_variance_ratio_))  # type: ignore[assignment]  # fmt: skip
-        else:
-            points = np.pad(points[:, :1], ((0, 0), (0, 1)))
+    points, axes = on_plane(codes[chosen])
     return report.Scatter(
         tuple((float(x), float(y)) for x, y in points), tuple(classes[i] for i in chosen), axes
     )  # fmt: skip

@@ -7,6 +7,7 @@ import typer
 
 from neocog.cli.out import JSON, as_json, line
 from neocog.core.errors import DataError, UsageError
+from neocog.core.words import counted
 
 
 def add(app: typer.Typer, text: str) -> None:
@@ -18,22 +19,25 @@ def embed(
     files: Annotated[list[str], typer.Argument(help="Pictures, or folders of pictures.")],
     out: Annotated[Path, typer.Option(help="vectors.csv: file, then one column a number; or vectors.npy, and the "
                                            "files' names in vectors.txt.")],
-    picture: Annotated[Path | None, typer.Option(help="A PNG of the vectors on a plane.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG of the vectors on a plane, coloured by the "
+                                                              "folders (classes) of the pictures.")] = None,
     method: Annotated[str, typer.Option(metavar="pca|tsne", help="How the plane is found.")] = "pca",
     json: JSON = False,
 ) -> None:  # fmt: skip
     import numpy as np
 
     from neocog.app.autoencoding import embed as embeddings
-    from neocog.app.autoencoding import map_of, write_vectors
+    from neocog.app.autoencoding import write_vectors
     from neocog.app.opened import Opened
+    from neocog.app.plane import labels_of, map_of
     from neocog.core.files import write_atomic
 
     if out.suffix not in (".csv", ".npy"):
         raise UsageError(f"--out {out} ends neither in .csv nor in .npy", "give it one of the two endings")
     if method not in ("pca", "tsne"):
         raise UsageError(f"there is no map called {method!r}", "use pca or tsne")
-    found = list(embeddings(Opened.of(run), files))
+    opened = Opened.of(run)
+    found = list(embeddings(opened, files))
     good = [(one.file, one.vector) for one in found if one.vector is not None]
     for one in found:
         if one.vector is None:
@@ -41,9 +45,11 @@ def embed(
     if not good:
         raise DataError("there are no pictures in what was given", "give picture files, or a folder that holds some")
     vectors = np.stack([vector for _, vector in good])
-    write_vectors(out, [file for file, _ in good], vectors)
+    paths = [file for file, _ in good]
+    write_vectors(out, paths, vectors)
     if picture is not None:
-        write_atomic(picture, map_of(vectors, "tsne" if method == "tsne" else "pca"))
+        title = f"{opened.run.folder.name} ({opened.run.card.model}), {counted(len(vectors), 'picture')}"
+        write_atomic(picture, map_of(vectors, labels_of(paths, files), "tsne" if method == "tsne" else "pca", title))
     if json:
         as_json({"out": out, "vectors": len(vectors), "numbers": vectors.shape[1], "picture": picture})
     else:

@@ -53,6 +53,7 @@ from neocog.report.network import (
 )
 from neocog.report.page import render
 from neocog.report.pareto import ParetoPoint, pareto
+from neocog.report.scatter_picture import scatter_picture
 from neocog.report.unit import Ending, UnitPage, render_unit
 from neocog.report.watch_model import LayerCourse, LossPlane, RectifierCourse, Spread, StageCourse, WatchFacts
 
@@ -121,5 +122,6 @@ __all__ = [
     "render_explained",
     "render_network",
     "render_unit",
+    "scatter_picture",
     "zoo_picture",
 ]

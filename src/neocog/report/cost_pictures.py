@@ -73,7 +73,7 @@ def bars_picture(networks: Sequence[CostNetwork], format: Format) -> bytes:
     limit = max(12, BARS // max(1, len(networks)))
     drawn = [(network, fold(network.rows, limit)) for network in networks]
     heights = [1.5 + 0.2 * max(4, len(folded.rows)) for _, folded in drawn]
-    with _settings():
+    with settings():
         from matplotlib.figure import Figure
 
         total = max(4.5, sum(heights))
@@ -83,7 +83,7 @@ def bars_picture(networks: Sequence[CostNetwork], format: Format) -> bytes:
             share = height / sum(heights)
             _bars(figure, network, folded, top, share, total)
             top -= share
-        return _saved(figure, format)
+        return saved(figure, format)
 
 
 def _bars(figure: Any, network: CostNetwork, folded: Folded, top: float, share: float, inches: float) -> None:
@@ -92,7 +92,7 @@ def _bars(figure: Any, network: CostNetwork, folded: Folded, top: float, share: 
     names = [cut(row.name or row.kind, 30) for row in rows]
     inch = 1 / inches
     bottom = top - share
-    figure.text(0.012, top - 0.42 * inch, _safe(cut(network.name, 60)), size=17, weight="bold", parse_math=False)
+    figure.text(0.012, top - 0.42 * inch, safe(cut(network.name, 60)), size=17, weight="bold", parse_math=False)
     figure.text(0.012, bottom + 0.18 * inch, _footnote(network, folded), size=8.5, color=SOFT, parse_math=False)
     names_end = 0.012 + 0.0062 * max(map(len, names), default=0)
     width = (0.985 - names_end) / 3
@@ -122,7 +122,7 @@ def _bars(figure: Any, network: CostNetwork, folded: Folded, top: float, share: 
             axes.annotate(scale.text(value), at, (4, 0), textcoords="offset points", va="center", size=size)
             if i == 0:
                 axes.annotate(
-                    _safe(names[y]), (0, y), (-6, 0), textcoords="offset points",
+                    safe(names[y]), (0, y), (-6, 0), textcoords="offset points",
                     ha="right", va="center", size=size, parse_math=False,
                 )  # fmt: skip
 
@@ -134,12 +134,12 @@ def _footnote(network: CostNetwork, folded: Folded) -> str:
         words.append(folded.how)
     if network.partial:
         words.append(f"MACs are a lower bound: no formula for {cut(', '.join(network.partial), 50)}.")
-    return _safe(" ".join(words))
+    return safe(" ".join(words))
 
 
 def zoo_picture(points: Sequence[ZooPoint], highlighted: Collection[str], format: Format) -> bytes:
     """ImageNet top-1 against MACs of published networks, circles by parameters; `highlighted` names stand out."""
-    with _settings():
+    with settings():
         from matplotlib.figure import Figure
         from matplotlib.ticker import NullLocator
 
@@ -154,7 +154,7 @@ def zoo_picture(points: Sequence[ZooPoint], highlighted: Collection[str], format
         axes.set_axisbelow(True)
         if not points:
             axes.text(0.5, 0.5, "no published networks to compare with", transform=axes.transAxes, ha="center")
-            return _saved(figure, format)
+            return saved(figure, format)
         low, high, marks = macs_axis([p.macs for p in points], most=10)
         axes.set_xscale("log")
         axes.set_xlim(low, high)
@@ -184,11 +184,11 @@ def zoo_picture(points: Sequence[ZooPoint], highlighted: Collection[str], format
                 axes.plot(xs, ys, transform=axes.transAxes, color=SOFT, linewidth=0.8)
             anchor, x = p.anchor
             axes.text(
-                x / wide, 1 - p.base / tall, _safe(p.label.text), transform=axes.transAxes, size=10,
+                x / wide, 1 - p.base / tall, safe(p.label.text), transform=axes.transAxes, size=10,
                 ha={"start": "left", "middle": "center", "end": "right"}[anchor],
                 weight="bold" if p.label.bold else "normal", parse_math=False,
             )  # fmt: skip
-        return _saved(figure, format)
+        return saved(figure, format)
 
 
 def _size_legend(axes: Any, points: Sequence[ZooPoint], wide: float, tall: float) -> None:
@@ -206,7 +206,7 @@ def _size_legend(axes: Any, points: Sequence[ZooPoint], wide: float, tall: float
         x -= r + 18
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Characters that the font lacks become escapes, not empty boxes and a warning."""
     from matplotlib.font_manager import findfont, get_font
 
@@ -214,17 +214,17 @@ def _safe(text: str) -> str:
     return "".join(c if ord(c) in known else c.encode("unicode_escape").decode("ascii") for c in one_line(text))
 
 
-def _settings() -> Any:
+def settings() -> Any:
     """Matplotlib's own defaults and ours for the time of one picture, whatever style the caller has set."""
     import matplotlib
 
     # The backend stays as it is: changing it would close the caller's windows.
     kept = ("backend", "interactive", "toolbar", "webagg", "tk.", "date.")
-    settings: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(kept)}
-    return matplotlib.rc_context(settings | SETTINGS)
+    defaults: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith(kept)}
+    return matplotlib.rc_context(defaults | SETTINGS)
 
 
-def _saved(figure: Any, format: Format) -> bytes:
+def saved(figure: Any, format: Format) -> bytes:
     buffer = io.BytesIO()
     metadata = {"Date": None, "Creator": "neocog"} if format == "svg" else {"Software": "neocog"}
     figure.savefig(buffer, format=format, dpi=150, metadata=metadata)
