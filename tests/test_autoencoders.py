@@ -391,6 +391,24 @@ def test_along_the_numbers_and_towards_the_classes(neocog: Command, made: Path, 
     assert size_of(out) == (9 * 16, 5 * 16)
 
 
+def test_report_and_traverse_agree_on_the_numbers_that_vary_most(neocog: Command, made: Path, tmp_path: Path) -> None:
+    """Numbers are counted from 0, as the columns of what embed writes."""
+    run = tmp_path / "run"
+    words = ("--val-fraction", 0.4, "--test-fraction", 0.2, "--out", run)
+    assert neocog("train", made / "data", "--model", "conv_ae", *SMALL, *words).code == 0
+    codes, sets = np.load(run / "codes.npy"), np.array(Reconstructions.read(run / "reconstructions.csv").split)
+    order = np.argsort(-codes.std(0)).tolist()
+    assert order[:4] != np.argsort(-codes[sets == "test"].std(0)).tolist()[:4], "there is nothing to tell apart"
+    out = neocog("traverse", run, made / "data" / "red" / "00.png", "--out", tmp_path / "rows.png", "--json").out
+    told = [int(row.split()[1]) for row in json.loads(out)["rows"] if row.startswith("number")]
+    assert told == order
+    page = (run / "report.html").read_text()
+    shown = re.findall(r"<h3>Number (\d+) of the code", page)
+    assert list(map(int, shown)) == order[:4]
+    files = package.Run.open(run).reconstructions("test").files
+    assert f"<h3>From the code of {files[0]} to that of {files[1]}</h3>" in page
+
+
 @pytest.mark.parametrize("command", ["generate", "interpolate", "traverse", "denoise"])
 def test_a_classifier_is_no_autoencoder(neocog: Command, made: Path, tmp_path: Path, command: str) -> None:
     classifier = made / "classifier"
@@ -441,7 +459,14 @@ def test_other_pictures_are_evaluated_and_strange_ones_found(neocog: Command, ma
 def test_what_codes_alone_cannot_do_is_said(neocog: Command, made: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert neocog("train", made / "data", "--model", "vq_vae", *SMALL, "--epochs", 1, "--out", run).code == 0
-    one_line_error(neocog("generate", run, "--out", tmp_path / "x.png"), 2, "vq_vae", "conv_vae")
+    picture = made / "data" / "red" / "00.png"
+    for words in (("generate", run), ("traverse", run, picture), ("interpolate", run, picture, picture)):
+        found = neocog(*words, "--out", tmp_path / "x.png")
+        one_line_error(found, 2, "vq_vae", "vectors from a book", "conv_vae")
+        assert "made up" not in found.err
+    words = ("--knob", "encoder=pooled", "--knob", "decoder=unpool", "--out", tmp_path / "unpool")
+    assert neocog("train", made / "data", "--model", "conv_ae", *SMALL, "--epochs", 1, *words).code == 0
+    one_line_error(neocog("traverse", tmp_path / "unpool", picture, "--out", tmp_path / "x.png"), 2, "where the pools")
 
 
 def test_two_processes_learn_together(made: Path, tmp_path: Path) -> None:

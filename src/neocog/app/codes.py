@@ -97,13 +97,13 @@ def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
 
 
 def fan(codes: Tensor, steps: int, most: int = 4) -> Iterator[tuple[int, Tensor]]:
-    """(its number from 1, (steps, D)) for the numbers of (N, D) codes that vary most: a way from 2.5 standard
+    """(its place, from 0, (steps, D)) for the numbers of (N, D) codes that vary most: a way from 2.5 standard
     deviations below to 2.5 above in this number, 0 in the others."""
     deviation = codes.std(0)
     for place in deviation.argsort(descending=True, stable=True)[:most].tolist():
         way = torch.zeros(steps, codes.shape[1])
         way[:, place] = deviation[place] * torch.linspace(-2.5, 2.5, steps)
-        yield place + 1, way
+        yield place, way
 
 
 @dataclass(frozen=True)

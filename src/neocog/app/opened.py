@@ -85,8 +85,12 @@ class Opened:
         return prior_of(self.autoencoder, self.codes)
 
     def must_generate(self) -> None:
+        """UsageError where no other code than a picture's own can be decoded."""
         if not self.autoencoder.generates:
-            cause = f"{self.run.folder} holds {self.run.card.model}, whose codes cannot be made up"
+            why = "whose decoder needs more of a picture than its code, where the pools took their numbers from"
+            if self.autoencoder.book:
+                why = "whose codes are of vectors from a book: numbers between them, or drawn at random, mean nothing"
+            cause = f"{self.run.folder} holds {self.run.card.model}, {why}"
             hint = "a vae, conv_vae or conv_ae without unpooling can: `neocog train DATA --model conv_vae`"
             raise UsageError(cause, hint)
 

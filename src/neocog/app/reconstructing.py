@@ -246,8 +246,7 @@ def keep(session: "Session", record: Record, outcome: Outcome) -> None:
     found = Reconstructions.read(session.folder / RECONSTRUCTIONS)  # as everybody reads it, to nine digits
     record.results = {name: summarise_reconstructions(found.of(name)) for name in dict.fromkeys(found.split)}
     split = "test" if "test" in found.split else "val"
-    codes = outcome.codes[np.array(found.split) == split]
-    page = page_of(session, split, found.of(split), codes)
+    page = page_of(session, split, found, outcome.codes)
     for text in page.shortfalls:
         session.events.emit("note", label="warning", text=text)
     write_report(session, record, page)

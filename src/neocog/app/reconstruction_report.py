@@ -41,9 +41,11 @@ SIDE = 96  # pixels of a thumbnail, at most
 
 
 def page_of(
-    session: "Session", split: str, part: Reconstructions, codes: NDArray[np.float32]
+    session: "Session", split: str, found: Reconstructions, kept_codes: NDArray[np.float32]
 ) -> report.ReconstructionFacts:
-    """`codes`: (N, D), a row for each row of `part`, the pictures of `split`."""
+    """What is shown of the pictures of `split`. `kept_codes`: (N, D), a row for each of `found`, all pictures that were
+    kept from training."""
+    part, codes = found.of(split), kept_codes[np.array(found.split) == split]
     network = session.loaded.network
     assert isinstance(network, Autoencoder)
     worst = np.argsort(-part.measures["mse"], kind="stable")[:SHOWN].tolist()
@@ -64,7 +66,7 @@ def page_of(
         worst=rows_of(session, part, rows, worst),
         scatter=scatter(codes, part.classes),
         samples=samples(session, network, train) if network.generates else (),
-        paths=paths(network, codes) if network.generates else (),
+        paths=paths(network, codes, part.files, kept_codes) if network.generates else (),
         plane=plane(network, codes) if network.generates and network.code_shape == (2,) else None,
     )
 
@@ -119,13 +121,16 @@ def samples(session: "Session", network: Autoencoder, train: Codes) -> tuple[rep
     )
 
 
-def paths(network: Autoencoder, codes: NDArray[np.float32]) -> tuple[report.Path, ...]:
-    """Interpolations between pictures, and traversals of the numbers that vary most."""
-    every = torch.from_numpy(codes)
-    found = [
-        report.Path("From one picture's code to another's", strip(network, between(every[a], every[a + 1], STEPS)))
-        for a in range(0, min(6, len(every) - 1), 2)
-    ]
+def paths(
+    network: Autoencoder, codes: NDArray[np.float32], files: Sequence[str], kept_codes: NDArray[np.float32]
+) -> tuple[report.Path, ...]:
+    """Interpolations between pictures, whose codes and files these are, and traversals of the numbers that vary most
+    in all codes that `neocog traverse` knows."""
+    some, every = torch.from_numpy(codes), torch.from_numpy(kept_codes)
+    found = []
+    for a in range(0, min(6, len(some) - 1), 2):
+        what = f"From the code of {files[a]} to that of {files[a + 1]}"
+        found.append(report.Path(what, strip(network, between(some[a], some[a + 1], STEPS))))
     if len(network.code_shape) == 1 and len(every) > 1:
         for number, way in fan(every, STEPS):
             what = f"Number {number} of the code, from low to high, the others at their mean"

@@ -8,6 +8,8 @@ import typer
 from neocog.cli.out import JSON, as_json, line
 from neocog.cli.sheets import new_file
 
+NUMBERS = "Numbers of the code, those that vary most first; they are counted from 0, as in what `neocog embed` writes."
+
 
 def add(app: typer.Typer, text: str) -> None:
     app.command("traverse", help=text)(traverse)
@@ -16,7 +18,7 @@ def add(app: typer.Typer, text: str) -> None:
 def traverse(
     run: Annotated[Path, typer.Argument(help="A run folder of an autoencoder.")],
     picture: Annotated[Path, typer.Argument(help="A picture.")],
-    numbers: Annotated[int, typer.Option(min=0, max=1000, help="Numbers of the code, those that vary most first.")] = 8,
+    numbers: Annotated[int, typer.Option(min=0, max=1000, help=NUMBERS)] = 8,
     steps: Annotated[int, typer.Option(min=2, max=1000, help="Pictures of a row.")] = 9,
     out: Annotated[Path | None, typer.Option(help="The PNG file (default: beside the run).")] = None,
     json: JSON = False,

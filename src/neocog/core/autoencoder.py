@@ -47,6 +47,7 @@ class Autoencoder(Network, ABC):
     classifier = "decoder"
     code_shape: tuple[int, ...]  # of one picture's code
     generates: bool = True  # whether a code alone is enough to decode
+    book: int = 0  # vectors of which each place of the code is one; 0: its numbers are free
     probabilistic: bool = False  # whether codes are drawn from a distribution that the prior N(0, 1) regularises
 
     def coded(self, x: Tensor) -> Coded:

@@ -82,6 +82,7 @@ class Mirrored(Autoencoder):
         self.unpools, self.probabilistic = up == "unpool", code.kind == "gaussian"
         # Which vectors of a book stand side by side is a distribution of its own, which nothing here learns.
         self.generates = not self.unpools and code.kind != "quantised"
+        self.book = code.book if code.kind == "quantised" else 0
         if up == "unpool" and not all(isinstance(stage[-1], nn.MaxPool2d) for stage in encoder.stages):  # type: ignore[index]
             raise ValueError(
                 "a decoder that unpools needs an encoder whose stages end in max pools: encoder = 'pooled'"
