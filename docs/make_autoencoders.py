@@ -2,11 +2,15 @@
 writes it."""
 
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from neocog import create_model
+from neocog.core.autoencoder import Autoencoder
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench" / "results" / "autoencoders.json"
@@ -24,6 +28,7 @@ Written by `scripts/docs` from what `python bench/autoencoders.py kinds`, `sizes
 `python bench/autoencoder_photos.py photos`, `bytes` measured (the numbers themselves are in
 bench/results/autoencoders.json). One core of an AMD EPYC with AVX512-BF16 a run, torch 2.13, a minute or two each;
 longer training makes most of them better. Squared errors and PSNR are of the 10,000 test pictures, values in 0..1.
+Where the page quotes "the slides", it puts to the test what the slides of a course on convolutional networks state.
 
 ## Every kind
 
@@ -31,8 +36,9 @@ One recipe each, `neocog train mnist --config recipes/autoencoders/NAME.toml`, a
 Fashion-MNIST. The squared error of seed 0, or of seeds 0, 1, 2, and what follows as their mean: SSIM; how many of the
 test pictures a linear classifier of the code names rightly, learned from 5,000 labelled ones; the error on the *other*
 set's test pictures; and the Fréchet distance of 2,000 made-up pictures from the test pictures, in the embedding of
-deck 003's convnet trained on that set (2,000 training pictures have {real}). Recipes with noise see damaged pictures,
-and their errors are against the clean ones.
+`mnist_convnet` trained on that set (2,000 training pictures have {real}).
+Recipes with noise see damaged pictures, and their errors are against the clean ones. Numbers are those of the code; of
+`quantised` it has places, each of which names one of a book's vectors, and the linear classifier reads these vectors.
 """
 
 NOISE = """
@@ -71,7 +77,7 @@ after 3,280 epochs, estimated with 5,000 samples.
 FEW = """
 ## Few labels
 
-Deck 000: a code learned without labels serves where labels are few. Test accuracy of a linear classifier and of the
+The slides: a code learned without labels serves where labels are few. Test accuracy of a linear classifier and of the
 nearest neighbour on codes of 32 numbers (recipe `convolutional`, learned from all training pictures, without their
 labels), and on pixels; means over the seeds of five draws each.
 """
@@ -79,10 +85,10 @@ labels), and on pixels; means over the seeds of five draws each.
 BYTES = """
 ## Not for compression
 
-Deck 000: worse than JPEG. Each number of a code as one byte; PSNR of the first 1,000 test pictures beside that of files
-of at most as many bytes, and, below, of pictures that the autoencoder has not learned from. The decoder itself, 0.4 to
-1.6 MB, is not counted. "None": no file is so small; then the mean bytes of the smallest ones. A JPEG file begins with
-its tables, which is most of it here; WebP has none, and is the fairer rival.
+The slides: worse than JPEG. Each number of a code as one byte; PSNR of the first 1,000 test pictures beside that of
+files of at most as many bytes, and, below, of pictures that the autoencoder has not learned from. The decoder itself,
+0.4 to 1.6 MB, is not counted. "None": no file is so small; then the mean bytes of the smallest ones. A JPEG file begins
+with its tables, which is most of it here; WebP has none, and is the fairer rival.
 """
 
 PHOTOS = """
@@ -143,7 +149,7 @@ def kinds(results: Results) -> Iterator[str]:
             found = rows(results, f"kinds/{name}/{kind}")
             far = f"{average(found, 'distance'):.0f}" if "distance" in found[0] else ""
             cells = [
-                kind, f"`{recipe(kind)['model']}`", f"{found[0]['numbers']:,}", seeds(found, "mse", ".4f"),
+                kind, f"`{recipe(kind)['model']}`", numbers(kind, found), seeds(found, "mse", ".4f"),
                 f"{average(found, 'ssim'):.3f}", f"{average(found, 'linear'):.1%}",
                 f"{average(found, 'other_mse'):.4f}", far,
             ]  # fmt: skip
@@ -151,6 +157,17 @@ def kinds(results: Results) -> Iterator[str]:
         pixels = rows(results, f"pixels/{name}")
         yield f"| the pixels themselves | | 784 | | | {average(pixels, 'linear'):.1%} | | |"
         yield ""
+
+
+def numbers(kind: str, found: list[dict[str, Any]]) -> str:
+    """Of the code; of one that is chosen from a book of vectors its places."""
+    count: int = found[0]["numbers"]
+    if recipe(kind)["model"] != "vq_vae":
+        return f"{count:,}"
+    network = create_model("vq_vae")  # whose settings the recipe leaves as they are
+    assert isinstance(network, Autoencoder)
+    assert math.prod(network.code_shape) == count
+    return f"{math.prod(network.code_shape[1:])} places, {network.book} vectors"
 
 
 def noise(results: Results) -> Iterator[str]:
@@ -231,9 +248,9 @@ def claims(results: Results) -> Iterator[str]:
         for key in ("mse", "other_mse")
     )
     mnist, fashion = SETS
-    yield "Deck 000: an autoencoder gives back only pictures of the kind that it learned from. Recipe `convolutional`,"
-    yield f"learned from digits: squared error {own[mnist]:.4f} on digits, {other[mnist]:.4f} on clothes; learned from"
-    yield f"clothes: {own[fashion]:.4f} on clothes, {other[fashion]:.4f} on digits."
+    yield "The slides: an autoencoder gives back only pictures of the kind it learned from. The recipe `convolutional`"
+    yield f"learned from digits has the squared error {own[mnist]:.4f} on digits, {other[mnist]:.4f} on clothes;"
+    yield f"learned from clothes {own[fashion]:.4f} on clothes, {other[fashion]:.4f} on digits."
     yield ""
 
 

@@ -185,6 +185,24 @@ def test_every_kind_trains(neocog: Command, made: Path, tmp_path: Path, words: t
         assert package.Run.open(run).metrics("test")["zeros"] == pytest.approx(0.5)
 
 
+def test_a_code_is_called_what_it_is(neocog: Command, made: Path, tmp_path: Path) -> None:
+    for name, words, said in (
+        ("book", ("--model", "vq_vae", "--latent", 6), "4 x 4 indices into a book of 512 vectors"),
+        ("large", ("--model", "conv_ae", "--knob", "code=spatial", "--latent", 600),
+         "600 x 4 x 4 numbers, more than the picture has: no compression"),
+    ):  # fmt: skip
+        result = neocog("train", made / "data", *SMALL[:-4], "--epochs", 1, *words, "--out", tmp_path / name)
+        assert result.code == 0, result.err
+        page = (tmp_path / name / "report.html").read_text()
+        assert f"through a code of {said}." in page
+        assert ("can be copied" in result.out) == (name == "large")
+        assert (said in result.out) == (name == "book")
+    book = (tmp_path / "book" / "report.html").read_text()
+    assert "squared error of PCA with 16 components" in book
+    assert "no compression" not in (made / "plain" / "report.html").read_text()
+    assert "through a code of 6 numbers." in (made / "plain" / "report.html").read_text()
+
+
 def test_a_boltzmann_machine_learns(neocog: Command, made: Path, tmp_path: Path) -> None:
     for more in ((), ("--persistent", "--cd-steps", 2)):
         run = tmp_path / f"run{len(more)}"

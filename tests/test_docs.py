@@ -53,6 +53,9 @@ def test_the_page_of_autoencoders_shows_what_was_measured() -> None:
         row = next(line for line in table.splitlines() if line.startswith(f"| {kind} |"))
         assert ", ".join(f"{results[f'kinds/{name}/{kind}/{seed}']['mse']:.4f}" for seed in range(3)) in row
     assert f"{results['pca/mnist/32']['mse']:.4f}" in page
+    assert "| quantised | `vq_vae` | 49 places, 512 vectors |" in page
+    assert not re.search(r"\bdeck \d", page, re.IGNORECASE), "who has not seen the course knows no deck by its number"
+    assert page.index("the slides of a course") < page.index("The slides: ")
 
 
 def test_the_page_of_maps_shows_what_was_measured() -> None:

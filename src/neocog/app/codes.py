@@ -1,5 +1,6 @@
 """What is known about a trained autoencoder's codes: their distribution, and what they are good for beside pixels."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor
 from neocog.app.building import evaluation_loader, noise_of
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.noise import Noise
+from neocog.core.words import counted
 from neocog.evaluate import evaluating
 from neocog.metrics.bound import active_units
 
@@ -57,6 +59,45 @@ def codes_of(session: "Session", rows: NDArray[np.int64]) -> Codes:
             codes.append(network.encode(batch.images).flatten(1).float().cpu().numpy())
             pixels.append(batch.targets.flatten(1).cpu().numpy())
     return Codes(rows, np.concatenate(codes), np.concatenate(pixels))
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a code holds of a picture of `values` numbers: `shape` numbers, or, with a `book`, indices into it, of
+    that many vectors."""
+
+    shape: tuple[int, ...]
+    book: int
+    values: int
+
+    @classmethod
+    def of(cls, network: Autoencoder, side: int) -> "Size":
+        """`side`: of the pictures, in pixels."""
+        shape = network.code_shape[1:] if network.book else network.code_shape
+        return cls(tuple(shape), network.book, network.in_channels * side**2)
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def kind(self) -> str:
+        """ "numbers", "indices into a book of 512 vectors"."""
+        if self.book:
+            return f"{'indices' if self.count != 1 else 'index'} into a book of {counted(self.book, 'vector')}"
+        return "numbers" if self.count != 1 else "number"
+
+    @property
+    def excess(self) -> str:
+        """What is to be said where nothing is saved; else ""."""
+        if self.book or self.count < self.values:
+            return ""
+        how = "more than" if self.count > self.values else "as many as"
+        return f", {how} the picture has: no compression"
+
+    def __str__(self) -> str:
+        """ "32 numbers", "16 x 7 x 7 numbers", "8 x 8 indices into a book of 512 vectors"."""
+        return f"{' x '.join(map(str, self.shape))} {self.kind}"
 
 
 @dataclass(frozen=True)
@@ -135,13 +176,14 @@ def baselines(session: "Session", train: Codes, kept: Codes) -> Baselines:
     linear = neighbours = None
     if len(np.unique(labels[train.rows])) > 1:
         linear, neighbours = classified(train, kept, labels[train.rows], labels[kept.rows])
-    components = min(train.codes.shape[1], *train.pixels.shape)
+    network = session.loaded.network
+    assert isinstance(network, Autoencoder)
+    components = min(Size.of(network, session.preprocessing.size).count, *train.pixels.shape)
     pca = None
     if components < min(train.pixels.shape) and Noise.parse(session.config.noise or "none").kind == "none":
         pca = pca_error(train.pixels, kept.pixels, components)
     active = None
-    network = session.loaded.network
-    if isinstance(network, Autoencoder) and network.probabilistic and len(kept.codes) > 1:
+    if network.probabilistic and len(kept.codes) > 1:
         active = active_units(torch.from_numpy(kept.codes)), kept.codes.shape[1]
     return Baselines(pca, components, linear, neighbours, len(train.rows), active)
 

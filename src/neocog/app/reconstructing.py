@@ -1,6 +1,5 @@
 """An autoencoder's run where it is not a classifier's: how it is judged while it learns, and what is kept of it."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from neocog.app import settings
 from neocog.app.building import evaluation_loader, make_reconstruct, noise_of, training_loader
+from neocog.app.codes import Size
 from neocog.app.learning import Learner, Probe, probed
 from neocog.app.machine import Machine
 from neocog.app.reconstruction_report import page_of
@@ -26,6 +26,7 @@ from neocog.core.errors import DivergedError, UsageError
 from neocog.core.files import write_array
 from neocog.core.noise import Noise
 from neocog.core.spec import Preprocessing
+from neocog.core.words import counted
 from neocog.data.dataset import Dataset
 from neocog.data.loader import Loader
 from neocog.data.preprocess import denormalise
@@ -60,15 +61,13 @@ def describe(loaded: Loaded, preprocessing: Preprocessing) -> Iterator[tuple[str
     """How narrow the code is."""
     network = loaded.network
     assert isinstance(network, Autoencoder)
-    code = math.prod(network.code_shape)
-    values = network.in_channels * preprocessing.size**2
-    shape = " x ".join(str(n) for n in network.code_shape)
-    yield "code", f"{shape} number{'s' if code > 1 else ''} for the {values:,} of a picture"
-    if code >= values:
+    size = Size.of(network, preprocessing.size)
+    yield "code", f"{size} for the {counted(size.values, 'number')} of a picture"
+    if size.excess:
         yield (
             "warning",
-            f"a code of {code:,} numbers is larger than a picture: it can be copied without learning anything about "
-            "pictures; give a smaller --latent, --sparse or --noise",
+            f"a code of {size.count:,} numbers is larger than a picture: it can be copied without learning anything "
+            "about pictures; give a smaller --latent, --sparse or --noise",
         )
 
 

@@ -14,6 +14,7 @@ from neocog.app.building import evaluation_loader, noise_of
 from neocog.app.codes import (
     MOST,
     Codes,
+    Size,
     baselines,
     between,
     codes_of,
@@ -52,13 +53,15 @@ def page_of(
     row_of = {file: row for row, file in enumerate(session.dataset.files)}
     rows = np.array([row_of[file] for file in part.files], np.int64)
     train, kept = trained_codes(session), codes_of(session, rows[:MOST])
+    size = Size.of(network, session.preprocessing.size)
     held = baselines(session, train, kept)
     numbers = summarise_reconstructions(part)
     same = numbers | {"mse": float(part.measures["mse"][:MOST].mean())}  # of the pictures that PCA is judged on
     return report.ReconstructionFacts(
         split=split,
         numbers=numbers,
-        code_shape=tuple(network.code_shape),
+        code_shape=size.shape,
+        code_kind=size.kind + size.excess,
         noise=str(Noise.parse(session.config.noise or "none")),
         baselines=tuple(held.lines()),
         shortfalls=tuple(describe_rivals(same, held.pca, held.components)),

@@ -13,6 +13,7 @@ from neocog import report
 from neocog.app.announcing import describe_answers
 from neocog.app.building import evaluation_loader, training_loader
 from neocog.app.choosing import Evidence
+from neocog.app.codes import Size
 from neocog.app.folder import CHOICES
 from neocog.app.machine import device_name
 from neocog.app.pictures import png
@@ -106,20 +107,15 @@ def done_by(session: "Session") -> str:
     config, trainer = session.config, session.trainer
     if config.task == "reconstruction":
         noise = "" if config.noise in (None, "none") else f", from pictures made worse ({config.noise}),"
-        return f"It learned to give back these pictures{noise} through a code of {code_of(session)}."
+        assert isinstance(session.loaded.network, Autoencoder)
+        size = Size.of(session.loaded.network, session.preprocessing.size)
+        return f"It learned to give back these pictures{noise} through a code of {size}{size.excess}."
     later = config.regime in ("partial", "full", "gradual")
     if later and trainer.progress.done <= config.head_epochs * len(trainer.loader):
         return "Only the new classifier was learned: the run ended before the rest of the network began to."
     if config.regime == "features":
         return FEATURES[config.head].format(views=f"{config.views} augmented views of each" if config.views else "the")
     return REGIMES[config.regime].format(stages=config.unfreeze)
-
-
-def code_of(session: "Session") -> str:
-    """ "32 numbers", "16 x 7 x 7 numbers"."""
-    network = session.loaded.network
-    assert isinstance(network, Autoencoder)
-    return f"{' x '.join(str(n) for n in network.code_shape)} numbers"
 
 
 def choices_of(session: "Session") -> report.Choices | None:

@@ -190,6 +190,7 @@ class ReconstructionFacts:
     split: str
     numbers: dict[str, Any]
     code_shape: tuple[int, ...]
+    code_kind: str  # what there are so many of: "numbers"
     noise: str
     baselines: tuple[tuple[str, str], ...]
     some: tuple[GivenBack, ...]
