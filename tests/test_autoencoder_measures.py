@@ -106,7 +106,7 @@ def pictures(run: Path, data: Path, name: str) -> torch.Tensor:
 def test_made_up_pictures_are_judged(neocog: Command, made: Path, tmp_path: Path) -> None:
     words = ("generate", made / "plain", "-n", 150, "--judge", made / "classifier")
     result = neocog(*words, "--out", tmp_path / "a.png")
-    one_line_error(result, 3, "too few pictures")  # of 180, 27 are kept from training
+    one_line_error(result, 3, "learned from 126 pictures and was tested on 27 others", "100 of each", "on more of them")
     small = neocog("generate", made / "plain", "-n", 9, "--judge", made / "classifier", "--out", tmp_path / "b.png")
     one_line_error(small, 2, "-n 1000")
     wrong = neocog("generate", made / "plain", "-n", 150, "--judge", made / "plain", "--out", tmp_path / "c.png")
@@ -160,6 +160,12 @@ def test_pictures_need_no_classes(neocog: Command, made: Path, tmp_path: Path, s
     words = ("--image-size", 16, "--epochs", 1, "--device", "cpu", "--out", tmp_path / "run")
     result = neocog("train", flat, "--model", "conv_ae", *words)
     assert result.code == 0, result.err
+    assert "pictures   60 without classes (train" in result.out
+    assert "by class" not in result.out
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "60 without classes" in page
+    assert "Pictures per set" in page
+    assert "by content with seed 0" in page
     found = package.Run.open(tmp_path / "run").reconstructions("test")
     assert set(found.classes) == {"flat"}
     assert len(found.files) == (15 if split else 9)
@@ -173,6 +179,7 @@ def test_one_class_is_enough_for_an_autoencoder(made: Path, tmp_path: Path) -> N
     shutil.copytree(made / "data" / "red", tmp_path / "one" / "red")
     run = package.train(tmp_path / "one", "conv_ae", out=tmp_path / "run", epochs=1, **SMALL)
     assert isinstance(run, package.Run)
+    assert "60 in 1 class<" in run.report.read_text("utf-8")
     assert run.metrics("test")["pictures"] == 9
     with pytest.raises(DataError, match="only one class"):
         package.train(tmp_path / "one", "mnist_convnet", out=tmp_path / "other", epochs=1, image_size=16)

@@ -70,7 +70,7 @@ def test_everything_is_counted(messy: Path) -> None:
     assert result.ignored == {"hidden": 1}
     assert result.duplicates.within_class == [["a/0.png", "a/copy.png"]]
     assert result.duplicates.across_classes == [["a/1.png", "b/conflict.png"]]
-    assert "1 pictures lie in more than one class" in result.warnings[0]
+    assert "1 picture lies in more than one class" in result.warnings[0]
     assert result.classes == ["a", "b"]
     assert not result.grey
     turned = next(one for one in result.kept if one.file == "b/turned.jpg")

@@ -40,7 +40,7 @@ def test_class_folders_with_nested_pictures(tmp_path: Path) -> None:
     assert source.classes == ["cat", "dog"]
     assert [item.file for item in source.items][-1] == "dog/deep/deeper/x.png"
     assert all(item.split is None for item in source.items)
-    assert source.warnings == ["1 pictures in folders below 'dog' count to the class 'dog'"]
+    assert source.warnings == ["1 picture in folders below 'dog' counts to the class 'dog'"]
 
 
 @pytest.mark.parametrize("val", ["val", "valid", "Validation", None])

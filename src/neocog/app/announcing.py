@@ -24,10 +24,11 @@ SEVERAL = 10  # pictures: of fewer, that all get one answer says little
 def describe_data(dataset: Dataset) -> Iterator[Note]:
     sizes = ", ".join(f"{name} {len(dataset.rows(name)):,}" for name in ("train", "val", "test"))
     excluded = len(dataset.scan.excluded)
+    kinds = "without classes" if dataset.unlabelled else f"in {counted(len(dataset.classes), 'class', 'classes')}"
     colour = {1: "grey", 3: "colour"}.get(dataset.channels, f"{dataset.channels} channels")
     yield (
         "pictures",
-        f"{len(dataset.files):,} in {len(dataset.classes)} classes ({sizes}), {colour}; {excluded} excluded",
+        f"{len(dataset.files):,} {kinds} ({sizes}), {colour}; {excluded} excluded",
     )
     for warning in dataset.warnings:
         yield "warning", warning
@@ -107,7 +108,7 @@ def describe_memory(
     each = " in each process" if world.size > 1 else ""
     yield (
         "memory",
-        f"{size(peak)} for a step of {share} pictures{each}; {size(free)} {where}, enough for about "
+        f"{size(peak)} for a step of {counted(share, 'picture')}{each}; {size(free)} {where}, enough for about "
         f"{rounded(step.about(free)):,} pictures a step",
     )
     if peak > free:
@@ -133,7 +134,7 @@ def describe_length(
             yield "warning", "the time is enough for the new classifier only; the rest of the network will not learn"
         yield (
             "training",
-            f"{planned:,} batches of {config.batch} ({planned / batches:.1f} epochs) fit, "
+            f"{counted(planned, 'batch', 'batches')} of {config.batch} ({planned / batches:.1f} epochs) fit, "
             f"planned again as it goes; {how}",
         )
         return
@@ -144,7 +145,7 @@ def describe_length(
     each = [duration(seconds * batches + after) for seconds, number in parts if number]
     yield (
         "training",
-        f"{config.epochs} x {batches:,} batches of {config.batch}, {how}; "
+        f"{config.epochs} x {counted(batches, 'batch', 'batches')} of {config.batch}, {how}; "
         f"about {', then '.join(each)} an epoch, {duration(pace.seconds(0, total) + after * config.epochs)} in all",
     )
 

@@ -163,7 +163,7 @@ class Baselines:
         if self.active is not None:
             yield "numbers of the code that vary with the picture", "{} of {}".format(*self.active)
         if self.pca is not None:
-            yield f"squared error of PCA with {self.components} components", f"{self.pca:.5f}"
+            yield f"squared error of PCA with {counted(self.components, 'component')}", f"{self.pca:.5f}"
         for name, found in (("linear", self.linear), (f"{NEIGHBOURS} nearest neighbours", self.neighbours)):
             if found is not None:
                 how = f"{name}, learned from {self.pictures:,} labelled pictures: accuracy on codes, on pixels"

@@ -1,5 +1,6 @@
 """How far made-up pictures are from real ones, as one of the user's own classifiers sees them."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from neocog.app.opened import Opened
 from neocog.app.preparing import open_data
 from neocog.core.errors import DataError, UsageError
 from neocog.core.events import Events
+from neocog.core.words import counted
 from neocog.data.preprocess import normalise, view
 from neocog.evaluate import evaluating
 from neocog.metrics.frechet import frechet_distance
@@ -37,12 +39,18 @@ def judge(opened: Opened, made: Tensor, judge: Opened, seed: int = 0) -> Judgeme
     """`made`: (N, C, S, S) in 0..1. `judge`: the run of a classifier. UsageError where there are fewer than LEAST."""
     judge.run.must_be("classification", "classifies nothing")
     if len(made) < LEAST:
-        raise UsageError(f"{len(made)} pictures are too few to be judged", f"give at least {LEAST}: -n 1000")
+        cause = f"{counted(len(made), 'picture is', 'pictures are')} too few to be judged"
+        raise UsageError(cause, f"give at least {LEAST}: -n 1000")
     card = opened.run.card
     data = open_data(opened.run.config, card.preprocessing.resize, card.in_channels, Events())
     kept, known = (data.rows("test") if len(data.rows("test")) else data.rows("val")), data.rows("train")
     if min(len(kept), len(known)) < LEAST:
-        raise DataError(f"{data.name} has too few pictures to judge by", f"{LEAST} must be kept from training")
+        learned = counted(len(known), "picture")
+        cause = f"{opened.run.folder} learned from {learned} and was tested on {len(kept):,} others"
+        share = LEAST / (len(kept) + len(known))
+        larger = f", with --test-fraction {math.ceil(100 * share) / 100:g} or more" if share < 0.5 else ""
+        hint = f"to judge by pictures takes {LEAST} of each: train it again on more of them{larger}"
+        raise DataError(cause, hint)
     draw = np.random.default_rng(seed)
     kept = draw.permutation(kept)[:MOST]
     known = draw.permutation(known)[: len(made)]

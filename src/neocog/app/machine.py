@@ -12,6 +12,7 @@ from torch import nn
 
 from neocog.core.config import TrainConfig
 from neocog.core.errors import UsageError
+from neocog.core.words import counted
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Machine:
 
     def describe(self) -> str:
         layout = "channels_last" if self.channels_last else "contiguous"
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        threads = f", {counted(torch.get_num_threads(), 'thread')}" if self.device.type == "cpu" else ""
         return f"{device_name(self.device)}{threads}, {'bf16' if self.bf16 else 'fp32'}, {layout}"
 
     def place(self, network: nn.Module) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from neocog import report
 from neocog.core.errors import UsageError
+from neocog.core.words import counted
 from neocog.data.source import SPLITS
 
 Method = Literal["pca", "tsne"]
@@ -41,7 +42,8 @@ def on_plane(vectors: NDArray[np.float32], method: Method = "pca") -> tuple[NDAr
 def map_of(vectors: NDArray[np.float32], labels: Sequence[str], method: Method, title: str) -> bytes:
     """A PNG of (N, D) vectors, each coloured by its label. UsageError where there are fewer than FEW."""
     if len(vectors) < FEW:
-        raise UsageError(f"{len(vectors)} vectors make no map", f"give at least {FEW} pictures")
+        cause = f"{counted(len(vectors), 'vector makes', 'vectors make')} no map"
+        raise UsageError(cause, f"give at least {FEW} pictures")
     points, axes = on_plane(vectors, method)
     return report.scatter_picture(report.Scatter(tuple((float(x), float(y)) for x, y in points), tuple(labels), axes),
                                   title)  # fmt: skip

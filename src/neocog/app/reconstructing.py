@@ -26,7 +26,6 @@ from neocog.core.errors import DivergedError, UsageError
 from neocog.core.files import write_array
 from neocog.core.noise import Noise
 from neocog.core.spec import Preprocessing
-from neocog.core.words import counted
 from neocog.data.dataset import Dataset
 from neocog.data.loader import Loader
 from neocog.data.preprocess import denormalise
@@ -62,7 +61,7 @@ def describe(loaded: Loaded, preprocessing: Preprocessing) -> Iterator[tuple[str
     network = loaded.network
     assert isinstance(network, Autoencoder)
     size = Size.of(network, preprocessing.size)
-    yield "code", f"{size} for the {counted(size.values, 'number')} of a picture"
+    yield "code", f"{size} for the {size.values:,}{' numbers' if size.book else ''} of a picture"
     if size.excess:
         yield (
             "warning",

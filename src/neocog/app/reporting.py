@@ -146,6 +146,7 @@ def data_facts(session: "Session") -> report.DataFacts:
         source=config.data,
         splits=splits,
         classes=tuple(counts),
+        unlabelled=data.unlabelled,
         how_split=session.dataset.how_split,
         excluded=tuple((e.file, f"{e.reason}: {e.detail}") for e in data.scan.excluded),
         duplicates=duplicates_of(data.scan.duplicates) + duplicates_of(data.scan.near, "nearly "),

@@ -10,6 +10,7 @@ from neocog.cli.progress import Watch
 from neocog.core.config import load_config
 from neocog.core.errors import DataError
 from neocog.core.events import Events
+from neocog.core.words import counted
 
 if TYPE_CHECKING:
     from neocog.app.checking import Audit
@@ -86,7 +87,8 @@ def check(
 
 
 def show(audit: "Audit", found: dict[str, Any], page: Path | None) -> None:
-    line("pictures", f"{found['pictures']:,} in {len(found['classes'])} classes; {len(found['excluded']):,} left out")
+    classes, excluded = counted(len(found["classes"]), "class", "classes"), len(found["excluded"])
+    line("pictures", f"{found['pictures']:,} in {classes}; {excluded:,} left out")
     columns: dict[str, int] = next(iter(found["classes"].values()), {})
     table(("class", *columns), [(name, *counts.values()) for name, counts in found["classes"].items()])
     named("excluded", [f"{one['file']}: {one['reason']} ({one['detail']})" for one in found["excluded"]])

@@ -7,6 +7,7 @@ from neocog.cli.progress import Watch
 from neocog.cli.sheets import new_file
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
+from neocog.core.words import counted
 
 
 def network(
@@ -28,15 +29,15 @@ def network(
     page = found.page
     filters = page.filters
     if json:
-        counted = {one.stage: {"convolutions": one.convolutions, "filters": one.filters, "silent": one.silent,
-                               "dead": one.dead} for one in filters.counted}  # fmt: skip
+        stages = {one.stage: {"convolutions": one.convolutions, "filters": one.filters, "silent": one.silent,
+                              "dead": one.dead} for one in filters.counted}  # fmt: skip
         spots = None if page.map is None else {
             "method": page.map.method, "set": page.map.split, "pictures": page.map.of, "shown": len(page.map.spots),
             "thumbnails": sum(spot.thumbnail is not None for spot in page.map.spots),
         }  # fmt: skip
         against = None if page.fooled is None else {str(step): share for step, share in page.fooled.shares}
         as_json({"model": page.model, "params": page.params, "macs": page.macs, "first": filters.first,
-                 "filters": counted, "quiet": {one.layer: {"silent": one.silent, "dead": one.dead}
+                 "filters": stages, "quiet": {one.layer: {"silent": one.silent, "dead": one.dead}
                                                for one in filters.quiet},
                  "channels": {one.stage: [channel.number for channel in one.channels] for one in page.channels},
                  "made": page.made, "looked": page.looked[0], "map": spots,
@@ -46,15 +47,10 @@ def network(
     silent, dead = sum(len(one.silent) for one in filters.quiet), sum(len(one.dead) for one in filters.quiet)
     many = sum(one.filters for one in filters.counted)
     if filters.first:
-        told = f", {amount(dead, 'channel')} dead" if page.looked[1] else ""
-        line("filters", f"{many:,} in {sum(one.convolutions for one in filters.counted)} convolutions, "
-                        f"{amount(silent)} silent{told}")  # fmt: skip
+        told = f", {counted(dead, 'channel is dead', 'channels are dead')}" if page.looked[1] else ""
+        layers = counted(sum(one.convolutions for one in filters.counted), "convolution")
+        line("filters", f"{many:,} in {layers}, "
+                        f"{counted(silent, 'is silent', 'are silent')}{told}")  # fmt: skip
     else:
         line("filters", "none, as there is no convolution")
     line("page", str(found.path))
-
-
-def amount(number: int, what: str = "") -> str:
-    """ "1 channel is", "2 channels are"."""
-    name = what and f" {what}" + ("" if number == 1 else "s")
-    return f"{number:,}{name} {'is' if number == 1 else 'are'}"

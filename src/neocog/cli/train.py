@@ -18,6 +18,7 @@ from neocog.cli.started import since_start
 from neocog.core.config import TrainConfig, load_config
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
+from neocog.core.words import counted
 
 RESUME = (
     "Where a run lies in --out already: never go on with it, go on (exact), or go on from the checkpoint before where "
@@ -128,7 +129,8 @@ def run_and_tell(work: Callable[[Events], Any], json: bool) -> None:
         return
     low, high = numbers["top1_interval"]
     line("result", f"{split} accuracy {numbers['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}), "
-                   f"balanced {numbers['balanced_accuracy']:.4f}, on {numbers['pictures']:,} pictures")  # fmt: skip
+                   f"balanced {numbers['balanced_accuracy']:.4f}, "
+                   f"on {counted(numbers['pictures'], 'picture')}")  # fmt: skip
     line("report", str(run.report))
     line("next", f"neocog predict {run.folder} PICTURES")
 
@@ -149,7 +151,7 @@ def tell_reconstructions(run: Any, split: str, numbers: dict[str, Any]) -> None:
         seen += f", after a median filter {numbers['median_psnr']:.2f} dB"
     line("result", f"{split} PSNR {numbers['psnr']:.2f} dB (95 % interval {low:.2f} to {high:.2f}){seen}, "
                    f"squared error {numbers['mse']:.5f}, SSIM {numbers['ssim']:.3f}, "
-                   f"on {numbers['pictures']:,} pictures")  # fmt: skip
+                   f"on {counted(numbers['pictures'], 'picture')}")  # fmt: skip
     if "bound" in numbers:
         line("bound", f"{numbers['bound']:.2f} nats a picture, {numbers['tighter_bound']:.2f} with importance weights")
     line("report", str(run.report))

@@ -9,6 +9,7 @@ from neocog.cli.out import JSON, as_json, line, table
 from neocog.cli.progress import Watch
 from neocog.core.errors import UsageError
 from neocog.core.events import Events
+from neocog.core.words import counted
 
 SHOWN = 20  # files or numbers of a failed check; --json has all
 VERIFY = (
@@ -47,9 +48,8 @@ def val(
         tell_reconstructions(numbers)
         return
     low, high = numbers["top1_interval"]
-    line(
-        "accuracy", f"{numbers['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {numbers['pictures']:,} pictures"
-    )
+    pictures = counted(numbers["pictures"], "picture")
+    line("accuracy", f"{numbers['top1']:.4f} (95 % interval {low:.4f} to {high:.4f}) on {pictures}")
     if numbers["top5"] is not None:
         line("top-5", f"{numbers['top5']:.4f}")
     line("balanced", f"{numbers['balanced_accuracy']:.4f}")
@@ -65,10 +65,10 @@ def tell_reconstructions(numbers: dict[str, Any]) -> None:
         if name in numbers:
             low, high = numbers[f"{name}_interval"]
             text = f"{numbers[name]:.4g}{unit} (95 % interval {low:.4g} to {high:.4g})"
-            line(name.replace("_", " "), f"{text} on {numbers['pictures']:,} pictures")
+            line(name.replace("_", " "), f"{text} on {counted(numbers['pictures'], 'picture')}")
     if "anomaly_auroc" in numbers:
         count, area = numbers["anomalies"], numbers["anomaly_auroc"]
-        line("anomalies", f"{count:,} pictures of classes that the run does not know")
+        line("anomalies", f"{counted(count, 'picture')} of classes that the run does not know")
         line("AUROC", f"{area:.4f}: the squared error tells them from the others")
 
 

@@ -63,6 +63,11 @@ class Dataset:
         return self.store.equal_size
 
     @property
+    def unlabelled(self) -> bool:
+        """Whether these are pictures of a folder without class folders: one class, called as the folder."""
+        return self.classes == [self.name]
+
+    @property
     def has_official_split(self) -> bool:
         return any(one.split is not None for one in self.scan.kept)
 

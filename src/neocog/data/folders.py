@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from neocog.core.errors import DataError
+from neocog.core.words import counted
 from neocog.data.bad_picture import BadPicture
 from neocog.data.decode import SUFFIXES, sniff
 from neocog.data.source import ARCHIVES, LAYOUT, SPLITS, Item, Source, check_names
@@ -70,7 +71,8 @@ def _classes(source: Source, walk: "Walk", folders: list[Path], split: str | Non
             source.items.append(Item(path.relative_to(walk.root).as_posix(), path, folder.name, split))
         where = folder.relative_to(walk.root).as_posix()
         if nested:
-            source.warnings.append(f"{nested} pictures in folders below {where!a} count to the class {folder.name!a}")
+            text = f"in folders below {where!a} {'counts' if nested == 1 else 'count'} to the class {folder.name!a}"
+            source.warnings.append(f"{counted(nested, 'picture')} {text}")
         if len(source.items) == before:
             if not allow_empty:
                 hint = "add pictures, remove the folder, or give --allow-empty-classes"
@@ -103,11 +105,12 @@ def _loose(source: Source, folder: Path, inner: list[Path], loose: list[Path]) -
     if inner:
         if pictures:
             source.ignored["in_root"] = source.ignored.get("in_root", 0) + len(pictures)
-            text = f"{len(pictures)} pictures outside the class folders are not used, such as {pictures[0].name!a}"
+            text = f"{'is' if len(pictures) == 1 else 'are'} not used, such as {pictures[0].name!a}"
+            text = f"{counted(len(pictures), 'picture')} outside the class folders {text}"
             source.warnings.append(text)
         return
     if pictures:
-        cause = f"{folder} holds {len(pictures)} pictures but no class folders"
+        cause = f"{folder} holds {counted(len(pictures), 'picture')} but no class folders"
         raise DataError(cause, f"make {LAYOUT}; or list them in a CSV of path,label")
     archives = [path.name for path in loose if path.suffix.lower() in ARCHIVES]
     if archives:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neocog.core.errors import DataError
+from neocog.core.words import counted
 from neocog.data.bad_picture import BadPicture
 from neocog.data.colour import is_grey
 from neocog.data.decode import DecodeOptions, Picture, decode, read_bytes
@@ -304,10 +305,12 @@ def _warn(result: Scan) -> None:
     found = result.duplicates
     if conflicts := found.across_classes:
         same = " = ".join(f"{file!a}" for file in conflicts[0][:3])
-        result.warnings.append(f"{len(conflicts)} pictures lie in more than one class, such as {same}")
+        number = counted(len(conflicts), "picture lies", "pictures lie")
+        result.warnings.append(f"{number} in more than one class, such as {same}")
     if leaks := found.across_splits:
         same = " = ".join(f"{file!a}" for file in leaks[0][:3])
-        text = f"{len(leaks)} pictures lie in several sets, such as {same}; their training copies are not used"
+        number = counted(len(leaks), "picture lies", "pictures lie")
+        text = f"{number} in several sets, such as {same}; training copies of what is in another set are not used"
         result.warnings.append(text)
     if result.outliers:
         kinds = Counter(one.kind.replace("_", " ") for one in result.outliers)
@@ -317,7 +320,7 @@ def _warn(result: Scan) -> None:
         largest, smallest = (pick(result.counts, key=lambda name: result.counts[name]) for pick in (max, min))
         most, least = result.counts[largest], result.counts[smallest]
         if most > UNBALANCED * least:
-            text = f"{largest!a} has {most:,} pictures, {smallest!a} {least:,}: look at the balanced accuracy"
+            text = f"{largest!a} has {counted(most, 'picture')}, {smallest!a} {least:,}: look at the balanced accuracy"
             result.warnings.append(text)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from neocog.core.cells import from_cell, to_cell
 from neocog.core.errors import DataError
 from neocog.core.files import write_atomic
+from neocog.core.words import counted
 from neocog.data.scan import Kept
 
 ATTEMPTS = 20  # draws before groups that span classes are given up
@@ -144,15 +145,17 @@ def _place(seed: str, sha256: str) -> bytes:
 def describe_split(kept: Sequence[Kept], sets: Sequence[str], seed: int) -> str:
     """One sentence for people: which sets the data brought, which were drawn, what was left out."""
     official = sorted({str(one.split) for one in kept} - {"None"}, key=lambda name: -_RANK[name])
+    by = "class and content" if len({one.label for one in kept}) > 1 else "content"
     if not official:
-        text = f"drawn by class and content with seed {seed}; copies of a picture stay together"
+        text = f"drawn by {by} with seed {seed}; copies of a picture stay together"
     else:
         text = f"{', '.join(official)} as the data has them"
         drawn = [name for name in ("val", "test") if name in sets and name not in official]
         if drawn:
-            text += f"; {' and '.join(drawn)} drawn from train by class and content with seed {seed}"
+            text += f"; {' and '.join(drawn)} drawn from train by {by} with seed {seed}"
     if unused := sum(name == UNUSED for name in sets):
-        text += f"; {unused} training pictures are copies of validation or test pictures and are not used"
+        what = counted(unused, "training picture is a copy", "training pictures are copies")
+        text += f"; {what} of validation or test pictures, and not used"
     return text
 
 

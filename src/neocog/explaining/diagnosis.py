@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from neocog.core.words import counted
+
 VANISHING = 1e-3
 EXPLODING = 10.0
 GROWING_BACK = 1e3
@@ -152,17 +154,17 @@ def of_dead(dead: Sequence[tuple[str, int, int]], pictures: int, epoch: float) -
         yield Finding("dead", False, "The network has no ReLU, so no unit can be dead.")
         return
     number, channels = sum(n for _, n, _ in dead), sum(n for *_, n in dead)
-    when = f"After epoch {epoch:.4g},"
+    when, many = f"After epoch {epoch:.4g},", counted(channels, "channel")
     if not number:
-        text = f"{when} none of the {channels:,} channels behind ReLUs is dead: each gives something for some picture."
+        text = f"{when} none of the {many} behind ReLUs is dead: each gives something for some picture."
         yield Finding("dead", False, text)
         return
     worst = sorted((one for one in dead if one[1]), key=lambda one: -one[1] / one[2])
     named = ", ".join(f"{n} of {count} in {name or 'the network'}" for name, n, count in worst[:NAMED])
     more = f", and some in {len(worst) - NAMED} more" if len(worst) > NAMED else ""
-    many = "one" if number == 1 else f"{number:,}"
-    text = f"{when} {many} of the {channels:,} channels behind ReLUs {'is' if number == 1 else 'are'} dead"
-    text += f", 0 for all {pictures} pictures: {named}{more}."
+    few, seen = "one" if number == 1 else f"{number:,}", counted(pictures, "picture")
+    text = f"{when} {few} of the {many} behind ReLUs {'is' if number == 1 else 'are'} dead, 0 for "
+    text += f"{'the one picture' if pictures == 1 else f'all {seen}'}: {named}{more}."
     grave = worst[0][1] / worst[0][2] >= DEAD
     yield Finding("dead", grave, text + (" A smaller --lr, or batch norm, leaves more alive." if grave else ""))
 

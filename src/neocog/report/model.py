@@ -39,6 +39,7 @@ class DataFacts:
     source: str  # folder, CSV or named set
     splits: tuple[str, ...]  # ("train", "val", "test")
     classes: tuple[ClassCount, ...]
+    unlabelled: bool = False  # the one class is the folder, whose pictures have none
     how_split: str = ""  # "Drawn by seed 0, stratified by class."
     excluded: tuple[tuple[str, str], ...] = ()  # (file, reason)
     duplicates: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (what it means: "leak between sets", the equal files)

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from neocog.core.errors import one_line
+from neocog.core.words import counted
 from neocog.report import charts, watch_charts
 from neocog.report.model import (
     Choices,
@@ -190,6 +191,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": percent,
         "count": count,
+        "counted": counted,
         "large": large,
         "duration": duration,
         "shape": shape,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
+from neocog.core.words import counted
 from neocog.report.model import Scatter
 
 SIDE, EDGE = 360, 8
@@ -29,7 +30,7 @@ def scatter(found: Scatter) -> Markup:
         body += Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.2" fill="{}" fill-opacity="0.75"/>').format(
             left, top, colours[name]
         )
-    words = f"{len(found.points)} codes; right: {found.axes[0]}, up: {found.axes[1]}."
+    words = f"{counted(len(found.points), 'code')}; right: {found.axes[0]}, up: {found.axes[1]}."
     return Markup(
         '<svg viewBox="0 0 {0} {0}" role="img" aria-label="Codes"><title>Codes</title><desc>{1}</desc>{2}</svg>'
     ).format(SIDE, words, body)
