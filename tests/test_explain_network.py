@@ -25,7 +25,6 @@ from neocog.app.explaining_map import CELLS, laid_out, plane
 from neocog.app.explaining_network import network_page
 from neocog.app.explaining_stages import most_varying
 from neocog.app.opened import Opened
-from neocog.cli.explain_network import amount
 from neocog.core.contracts import Network
 from neocog.core.errors import DataError
 from neocog.costs.cost import cost
@@ -132,11 +131,6 @@ def test_what_was_silenced_is_named_and_nothing_changes(made: Path) -> None:
     assert "spots of colour" in seen.text["filters"]
     grey = replace(page, filters=replace(page.filters, reads=1))
     assert "colour" not in Seen(report.render_network(grey)).text["filters"]
-
-
-def test_one_channel_is_and_two_are() -> None:
-    assert [amount(n, "channel") for n in (0, 1, 1200)] == ["0 channels are", "1 channel is", "1,200 channels are"]
-    assert [amount(n) for n in (1, 2)] == ["1 is", "2 are"]
 
 
 def test_the_idea_is_the_networks_not_the_runs(whole: Path) -> None:
