@@ -1,6 +1,6 @@
 """What a forward pass may do to a network and to its caller's picture, and what is then as it was all the same."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,12 +10,22 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from draw import draw, pictures
-from looking import WAYS
+from looking import CLASS, WAYS, Way
 from neocog.core.errors import UsageError
+from neocog.explaining.adversarial import accuracy_against, smallest_epsilon
 from neocog.explaining.arithmetic import Unit
 from neocog.explaining.filters import kernels
 from neocog.explaining.inside import inside
 from neocog.explaining.patches import read
+from neocog.explaining.surface import surface
+
+ALL: dict[str, Way] = WAYS | {
+    "read": lambda n, x: read(n, x, "conv", 0, (2, 3)),
+    "inside": lambda n, x: inside(n, [x]),
+    "smallest epsilon": lambda n, x: smallest_epsilon(n, x.sigmoid(), torch.tensor([CLASS]), (0.5,), (0.25,)),
+    "accuracy": lambda n, x: accuracy_against(n, [(x.sigmoid(), torch.tensor([CLASS]))], [0, 0.1], (0.5,), (0.25,)),
+    "surface": lambda n, x: surface(n, lambda network: float(network(x.clone()).square().sum()), points=3),
+}
 
 
 def numbers(found: Any) -> Iterator[Tensor]:
@@ -47,11 +57,11 @@ class Counting(nn.Module):
         return out
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ALL)
 def test_buffers_are_the_same_tensors_with_the_same_numbers(way: str) -> None:
     network = Counting()
     before, state = dict(network.named_buffers()), set(network.state_dict())
-    WAYS[way](network, pictures(1, (3, 12, 12)))
+    ALL[way](network, pictures(1, (3, 12, 12)))
     after = dict(network.named_buffers())
     assert after.keys() == before.keys()
     assert all(after[name] is buffer for name, buffer in before.items())
@@ -68,14 +78,14 @@ def test_weights_that_are_computed_are_looked_at_and_left() -> None:
     assert torch.equal(found.norms, network.eval()[0].weight.detach().flatten(1).norm(dim=1))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ALL)
 def test_inference_mode_is_no_hindrance(way: str) -> None:
     network = Counting()
-    wanted = WAYS[way](network, pictures(1, (3, 12, 12)))
+    wanted = ALL[way](network, pictures(1, (3, 12, 12)))
     with torch.inference_mode():
         x = pictures(1, (3, 12, 12)).clone()
         assert x.is_inference()
-        found = WAYS[way](network, x)
+        found = ALL[way](network, x)
         assert torch.is_inference_mode_enabled()
     pairs = list(zip(numbers(wanted), numbers(found), strict=True))
     assert pairs
@@ -103,15 +113,9 @@ class First(nn.Module):
         return out
 
 
-MORE: dict[str, Callable[[nn.Module, Tensor], Any]] = {
-    "read": lambda n, x: read(n, x, "conv", 0, (2, 3)),
-    "inside": lambda n, x: inside(n, [x]),
-}
-
-
-@pytest.mark.parametrize("way", [*WAYS, *MORE])
+@pytest.mark.parametrize("way", ALL)
 def test_the_picture_stays_what_it_was(way: str) -> None:
-    look, x = (WAYS | MORE)[way], pictures(1, (3, 12, 12))
+    look, x = ALL[way], pictures(1, (3, 12, 12))
     before = x.clone()
     found = look(First(in_place=True), x)
     assert torch.equal(x, before)
