@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from neocog.costs.count import shapes_only
+from neocog.core.shapes import shapes_only
 
 ROOT = Path(__file__).resolve().parents[1]
 

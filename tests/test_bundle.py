@@ -270,3 +270,18 @@ def test_a_classifier_of_a_code_is_opened_again(tmp_path: Path, name: str) -> No
     card, network = open_network(folder)
     assert card.task == "classification"
     assert network(torch.zeros(2, card.in_channels, 28, 28)).shape == (2, len(CLASSES))
+
+
+def test_a_model_is_opened_without_the_compiler(tmp_path: Path) -> None:
+    """Which PyTorch imports for random numbers without memory: a second and more of every command on a run."""
+    folder = make_bundle(tmp_path / "model", "resnet18", 64, {})
+    code = f"""
+import sys
+from pathlib import Path
+from neocog.app.zoo import load_model, open_network
+open_network(Path({str(folder)!r}))
+load_model("resnet18", weights={str(folder / "model.safetensors")!r}, num_classes=3)
+print("torch._dynamo" in sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout.strip() == "False"

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
+from neocog.core.shapes import shapes_only
 from neocog.costs.cost import cost
-from neocog.costs.count import Count, count, on_meta, shapes_only
+from neocog.costs.count import Count, count, on_meta
 
 
 def test_a_convolution_and_a_dense_layer_by_hand() -> None:

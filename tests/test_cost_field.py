@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import neocog.models  # noqa: F401  (importing it registers the networks)
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
+from neocog.core.shapes import shapes_only
 from neocog.costs.cost import cost, cost_of, receptive_field
-from neocog.costs.count import shapes_only
 from neocog.costs.gradient import support
 from neocog.costs.table import ReceptiveField
 

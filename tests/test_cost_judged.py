@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from neocog.core.shapes import shapes_only
 from neocog.costs.cost import cost_of
-from neocog.costs.count import shapes_only
 
 WITHIN = 0.0011e9  # MACs; torchvision rounds to three digits of a thousand million
 

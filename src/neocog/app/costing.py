@@ -21,10 +21,11 @@ from neocog.core.config import TrainConfig
 from neocog.core.contracts import Network, WithAuxiliary
 from neocog.core.errors import UsageError
 from neocog.core.registry import lookup
+from neocog.core.shapes import shapes_only
 from neocog.core.spec import Spec
 from neocog.costs.cost import cost as cost_of_module
 from neocog.costs.cost import cost_of
-from neocog.costs.count import on_meta, shapes_only
+from neocog.costs.count import on_meta
 from neocog.costs.memory import TrainingMemory, largest_batch, training_memory
 from neocog.costs.table import CostTable, Shape, to_csv
 from neocog.explaining.steps import weights_of

@@ -14,6 +14,7 @@ from neocog.app.zoo import build, open_network, options_of
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError, UsageError
 from neocog.core.registry import Entry, lookup, names
+from neocog.core.shapes import shapes_only
 from neocog.export.bundle import ModelCard, read_card, write_bundle
 from neocog.transfer.grow import grow
 
@@ -101,7 +102,7 @@ def _advice(card: ModelCard, small: Network) -> str:
     """Which networks of the same family it would grow into, tried without memory."""
     family = lookup(card.model).build.__module__
     fitting = []
-    with torch.device("meta"):
+    with shapes_only():
         planned = build(lookup(card.model), len(card.classes), card.in_channels, card.knobs)
         for name in names():
             entry = lookup(name)

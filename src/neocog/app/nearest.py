@@ -3,10 +3,10 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from neocog.core.registry import Entry, lookup, names
+from neocog.core.shapes import shapes_only
 from neocog.models.weights import layouts
 
 LEAST = 0.3  # of the keys must fit, to say anything
@@ -31,7 +31,7 @@ def owner_of(state: Mapping[str, Tensor]) -> str:
 
 def _fit(entry: Entry, keys: Mapping[str, tuple[int, ...]]) -> tuple[float, str, int]:
     """(the share of all names that both sides have, in which layout, how many of these also have the same shape)."""
-    with torch.device("meta"):
+    with shapes_only():
         ours = {key: tuple(tensor.shape) for key, tensor in entry.build().state_dict().items()}
     best = 0.0, "neocog", 0
     for layout, read in layouts(entry).items():

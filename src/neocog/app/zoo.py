@@ -19,6 +19,7 @@ from neocog.core.errors import ModelFileError, UsageError, did_you_mean
 from neocog.core.head import HeadSpec
 from neocog.core.registry import Entry, lookup, names
 from neocog.core.safetensors_header import Described
+from neocog.core.shapes import shapes_only
 from neocog.core.spec import Preprocessing
 from neocog.export.bundle import WEIGHTS, ModelCard, inspect_bundle, read_card
 from neocog.export.weights_file import load_safetensors, read_weights
@@ -137,7 +138,7 @@ def open_network(folder: Path) -> tuple[ModelCard, Network]:
     card, described = inspect_bundle(folder)
     try:
         entry = lookup(card.model)
-        with torch.device("meta"):
+        with shapes_only():
             # Another head is put on a network that is built whole, its own classifier and all its stages; a classifier
             # of a code takes the place of a decoder.
             cut = card.head is not None or entry.spec.task != card.task

@@ -1,15 +1,13 @@
 """Parameters and multiply-accumulates alone, for whoever needs no table; and any module as shapes without memory."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.overrides import TorchFunctionMode
 
 from neocog.core.contracts import Network
 from neocog.core.errors import UsageError, one_line
@@ -62,25 +60,6 @@ class MacCounter(Watch):
             self.unknown.add(formulas.name_of(func))
         self.macs += macs or 0
         return out
-
-
-@contextmanager
-def shapes_only() -> Iterator[None]:
-    """Modules that are built inside have no memory, and nothing is drawn for their weights."""
-    with torch.device("meta"), _Undrawn():
-        yield
-
-
-class _Undrawn(TorchFunctionMode):
-    """PyTorch would import its compiler for random numbers on the meta device: a second and 90 MB for nothing."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
-            tensor = args[0] if args else kwargs["tensor"]
-            if tensor.is_meta:
-                return tensor
-        return func(*args, **kwargs)
 
 
 def on_meta(module: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from torch import Tensor
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError
 from neocog.core.registry import Entry, KeyMap
+from neocog.core.shapes import shapes_only
 
 State = Mapping[str, Tensor]
 
@@ -19,7 +20,7 @@ def recognise(entry: Entry, state: State) -> str:
 
     ModelFileError where no key fits at all: the file belongs to another network.
     """
-    with torch.device("meta"):
+    with shapes_only():
         ours = set(entry.build().state_dict())
     keys = [_bare(key) for key in state]
     hits = Counter({name: len(ours.intersection(map(read, keys))) for name, read in layouts(entry).items()})
