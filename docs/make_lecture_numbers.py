@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 from torch import nn
 
 from neocog.app.costing import cost
+from neocog.core.shapes import shapes_only
 from neocog.costs import arithmetic
-from neocog.costs.count import shapes_only
 from neocog.costs.table import CostTable, Row
 from neocog.layers.branches import Branches
 
