@@ -21,10 +21,11 @@ from drawn import colours
 from neocog import report
 from neocog.app import explaining_fooled
 from neocog.app.explaining_making import Maker, front
-from neocog.app.explaining_map import CELLS, laid_out, plane
+from neocog.app.explaining_map import CELLS, laid_out
 from neocog.app.explaining_network import network_page
 from neocog.app.explaining_stages import most_varying
 from neocog.app.opened import Opened
+from neocog.app.plane import on_plane
 from neocog.core.contracts import Network
 from neocog.core.errors import DataError
 from neocog.costs.cost import cost
@@ -224,16 +225,16 @@ def test_a_network_of_tokens(made: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_plane_is_that_of_singular_vectors() -> None:
     vectors = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32) * np.arange(1, 8, dtype=np.float32)
-    points, words = plane(vectors, "pca")
+    points, (right, up) = on_plane(vectors)
     centred = vectors.astype(np.float64) - vectors.mean(0, dtype=np.float64)
     left, scale, _ = np.linalg.svd(centred, full_matrices=False)
     for axis in (0, 1):
         wanted = left[:, axis] * scale[axis]
         assert min(np.abs(points[:, axis] - wanted).max(), np.abs(points[:, axis] + wanted).max()) < 1e-9
     shares = scale**2 / (scale**2).sum()
-    assert f"({shares[0]:.0%} of the variance)" in words
-    assert f"({shares[1]:.0%})" in words
-    assert plane(np.ones((4, 1), np.float32), "pca")[0].shape == (4, 2)
+    assert f"({shares[0]:.0%} of the variance)" in right
+    assert f"({shares[1]:.0%} of the variance)" in up
+    assert on_plane(np.ones((4, 1), np.float32))[0].shape == (4, 2)
 
 
 def test_each_cell_has_one_thumbnail_and_wrong_answers_come_first() -> None:
@@ -268,7 +269,7 @@ def test_the_map_says_who_is_who(made: Path) -> None:
     wrong = sum(truth[file] != said[file] for file in truth)
     assert wrong  # for this the names were falsified
     assert Seen(report.render_network(page)).text["map"].count("taken for") == wrong
-    points, _ = plane(embedded(made, [spot.file for spot in page.map.spots]), "pca")
+    points, _ = on_plane(embedded(made, [spot.file for spot in page.map.spots]))
     dots = [i for i, spot in enumerate(page.map.spots) if spot.thumbnail is None]
     low, high = np.quantile(points, [0.01, 0.99], axis=0)
     wanted = ((points - low) / (high - low)).clip(0, 1)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from neocog import report
 from neocog.app.explaining_looks import is_flat, looks_of, paint
-from neocog.app.explaining_map import Method
 from neocog.app.explaining_network import ExplainedNetwork, explain_network
 from neocog.app.explaining_training import Behind, Training, behind
 from neocog.app.opened import Opened
 from neocog.app.pictures import png
+from neocog.app.plane import Method
 from neocog.app.pretrained import Pretrained, open_run
 from neocog.app.run import Run
 from neocog.core.errors import DataError, UsageError, did_you_mean

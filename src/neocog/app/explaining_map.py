@@ -1,7 +1,5 @@
 """The test pictures on a plane: near each other is what the classifier can hardly tell apart."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,17 +8,16 @@ from neocog import report
 from neocog.app.explaining_training import chosen, embeddings, passing
 from neocog.app.opened import Opened
 from neocog.app.pictures import thumbnail
+from neocog.app.plane import FEW, Method, on_plane
 from neocog.core.errors import DataError
 from neocog.core.events import Events
 from neocog.data.dataset import Dataset
 from neocog.data.preprocess import denormalise
 from neocog.explaining.taps import untouched
 
-Method = Literal["pca", "tsne"]
 MAPPED = 600  # pictures
 THUMBNAILS, CELLS, SIDE = 300, 20, 48  # at most; cells along a side, each of which has room for one; pixels
 EDGE = 0.01  # of the pictures each way lie on the map's edge, so that a few far ones do not squeeze the others
-FEW = 3
 
 
 def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> report.PictureMap | None:
@@ -36,7 +33,8 @@ def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> rep
             network(images)
             shown = denormalise(images, run.card.preprocessing).cpu().clamp(0, 1)
             small |= {row: thumbnail(picture, SIDE) for row, picture in zip(numbers.tolist(), shown, strict=True)}
-    points, axes = plane(torch.cat(vectors).numpy(), method)
+    points, (right, up) = on_plane(torch.cat(vectors).numpy(), method)
+    axes = f"Right: {right}. Up: {up}." if up else f"{right}."
     known = run.predictions(split)
     answers = {file: known.classes[best] for file, best in zip(known.files, known.predicted, strict=True)}
     files = [data.files[row] for row in small]
@@ -53,26 +51,6 @@ def map_of(opened: Opened, data: Dataset, method: Method, events: Events) -> rep
         )
     ]
     return report.PictureMap(method, axes, tuple(spots), split, len(data.rows(split)), CELLS)
-
-
-def plane(vectors: NDArray[np.float32], method: Method) -> tuple[NDArray[np.float64], str]:
-    """(N, D), N at least FEW -> (N, 2), and what its axes mean."""
-    vectors = np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1])))).astype(np.float64)
-    if method == "tsne":
-        from sklearn.manifold import TSNE
-
-        tsne = TSNE(random_state=0, init="pca", perplexity=min(30, (len(vectors) - 1) / 3))
-        axes = "The axes of t-SNE mean nothing, nor do far distances; who is near whom does."
-        return tsne.fit_transform(vectors).astype(np.float64), axes
-    from sklearn.decomposition import PCA
-
-    if not np.ptp(vectors, axis=0).any():
-        return np.zeros((len(vectors), 2)), "All are the same to it."
-    pca = PCA(2, svd_solver="full")
-    points = pca.fit_transform(vectors)
-    first, second = pca.explained_variance_ratio_
-    axes = f"Right: the first principal component ({first:.0%} of the variance). Up: the second ({second:.0%})."
-    return points, axes
 
 
 def laid_out(points: NDArray[np.float64], wrong: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -12,10 +12,11 @@ from neocog import report
 from neocog.app.explaining_filters import filters_of, reached
 from neocog.app.explaining_fooled import fooled_by
 from neocog.app.explaining_making import CLASSES, STEPS, Maker
-from neocog.app.explaining_map import Method, map_of
+from neocog.app.explaining_map import map_of
 from neocog.app.explaining_stages import CHANNELS, STAGES, Looked, looked, views
 from neocog.app.explaining_training import chosen, pictures_of
 from neocog.app.opened import Opened
+from neocog.app.plane import Method
 from neocog.app.pretrained import Pretrained
 from neocog.app.reporting import stages_of
 from neocog.app.run import Run

@@ -1,4 +1,4 @@
-"""Vectors of pictures on a plane, as the report and `neocog embed --picture` draw them."""
+"""Vectors of pictures on a plane, as reports, `neocog explain` and `neocog embed --picture` draw them."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,21 +18,22 @@ Axes = tuple[str, str]  # what the plane's right and its up mean
 FEW = 3
 
 
-def on_plane(vectors: NDArray[np.float32], method: Method = "pca") -> tuple[NDArray[np.float32], Axes]:
+def on_plane(vectors: NDArray[np.float32], method: Method = "pca") -> tuple[NDArray[np.float64], Axes]:
     """(N, D) -> (N, 2), and its axes. By PCA vectors of two numbers stay as they are, of one number lie on a line."""
+    numbers = vectors.astype(np.float64)
     if method == "tsne":
         from sklearn.manifold import TSNE
 
-        points = TSNE(random_state=0, perplexity=min(30, (len(vectors) - 1) / 3)).fit_transform(vectors)
+        points = TSNE(random_state=0, perplexity=min(30, (len(numbers) - 1) / 3)).fit_transform(numbers)
         return points, ("t-SNE: the axes and far distances mean nothing, who is near whom does", "")
-    if vectors.shape[1] == 2:
-        return vectors, ("number 0", "number 1")
-    if vectors.shape[1] < 2 or len(vectors) < FEW or not np.ptp(vectors, axis=0).any():
-        return np.pad(vectors[:, :1], ((0, 0), (0, 1))), ("number 0", "nothing")
+    if numbers.shape[1] == 2:
+        return numbers, ("number 0", "number 1")
+    if numbers.shape[1] < 2 or len(numbers) < FEW or not np.ptp(numbers, axis=0).any():
+        return np.pad(numbers[:, :1], ((0, 0), (0, 1))), ("number 0", "nothing")
     from sklearn.decomposition import PCA
 
     pca = PCA(2, random_state=0)
-    points = pca.fit_transform(vectors)
+    points = pca.fit_transform(numbers)
     right, up = (
         f"component {i} ({share:.0%} of the variance)" for i, share in enumerate(pca.explained_variance_ratio_, 1)
     )

@@ -22,7 +22,7 @@ from neocog.costs.table import Window
 from neocog.explaining.following import Following, Norm, Step
 from neocog.explaining.met import Call, Met, Places
 from neocog.explaining.pools import Index, Pooling
-from neocog.explaining.taps import resolve, untouched
+from neocog.explaining.taps import one_picture, resolve, untouched
 
 LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 LISTED = 12  # layers in a message
@@ -83,8 +83,7 @@ def unit(network: nn.Module, x: Tensor, layer: str, channel: int, position: Sequ
     where the layer sees one picture as several (windows). UsageError for another layer, or one that was not reached,
     and for a channel or a position that there is not."""
     name, place = layer_of(network, layer), tuple(position or ())
-    if x.dim() < 2 or len(x) != 1:
-        raise UsageError(f"the input is {tuple(x.shape)}", "give one picture: (1, C, H, W)")
+    one_picture(x)
     met, output, path = _watched(network, x, name, channel, place)
     steps = {step.kind: step for step in path}
     norm, bend, pooled = (steps.get(kind) for kind in ("norm", "activation", "pooling"))

@@ -73,16 +73,9 @@ class Visualisation:
 
 
 def visualise(
-    network: nn.Module,
-    objective: Objective,
-    size: tuple[int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    *,
-    steps: int = 256,
-    seed: int = 0,
-    channels: int | None = None,
-) -> Visualisation:
+    network: nn.Module, objective: Objective, size: tuple[int, int], mean: Sequence[float], std: Sequence[float], *,
+    steps: int = 256, seed: int = 0, channels: int | None = None,
+) -> Visualisation:  # fmt: skip
     """`size`: (H, W) pixels. `mean` and `std` are those of the network's preprocessing, on the 0..1 scale; `channels`
     of the picture: the network's `in_channels`, or as many as `mean` has. The same seed gives the same bits on a CPU.
     UsageError for a layer, channel, position or class that there is not, and where no gradient comes back."""
@@ -91,16 +84,9 @@ def visualise(
 
 
 def visualise_each(
-    network: nn.Module,
-    objectives: Sequence[Objective],
-    size: tuple[int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    *,
-    steps: int = 256,
-    seed: int = 0,
-    channels: int | None = None,
-) -> list[Visualisation]:
+    network: nn.Module, objectives: Sequence[Objective], size: tuple[int, int], mean: Sequence[float],
+    std: Sequence[float], *, steps: int = 256, seed: int = 0, channels: int | None = None,
+) -> list[Visualisation]:  # fmt: skip
     """`visualise` of each, in one batch: a third cheaper for three. All begin alike and move alike, so each picture is
     what it would be alone but for rounding, in a network in eval mode."""
     h, w = size
