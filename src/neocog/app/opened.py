@@ -17,7 +17,7 @@ from neocog.app.run import CODES, Run, Seen
 from neocog.core.autoencoder import Autoencoder
 from neocog.core.contracts import Network
 from neocog.core.errors import ModelFileError, UsageError
-from neocog.data.preprocess import normalise, view
+from neocog.data.preprocess import view
 from neocog.evaluate import evaluating
 
 
@@ -56,8 +56,7 @@ class Opened:
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """(B, C, S, S) on the 0..255 scale -> as the network takes them, on its device."""
-        layout = torch.channels_last if self.machine.channels_last else torch.contiguous_format
-        return normalise(pixels.to(self.machine.device), self.run.card.preprocessing, memory_format=layout)
+        return self.run.normalised(pixels, self.machine)
 
     @cached_property
     def autoencoder(self) -> Autoencoder:

@@ -155,14 +155,18 @@ class Run:
                 best = int(row.argmax())
                 yield Prediction(path, self.classes[best], float(row[best]), row)
 
+    def normalised(self, pixels: Tensor, machine: Machine) -> Tensor:
+        """(B, C, S, S) on the 0..255 scale -> as the run's network takes them on this machine."""
+        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
+        return normalise(pixels.to(machine.device), self.card.preprocessing, memory_format=layout)
+
     def images(
         self, files: Iterable[str | Path], machine: Machine, *, batch_size: int = 32, threads: int = 0
     ) -> Iterator[Seen]:
         """Pictures, or those of folders, as the run's network takes them on this machine."""
         card = self.card
         options = DecodeOptions(card.in_channels, card.background, self.config.max_pixels)
-        layout = torch.channels_last if machine.channels_last else torch.contiguous_format
         for views in stream(find_pictures(files), options, card.preprocessing, batch_size, threads):
-            images = normalise(views.pixels.to(machine.device), card.preprocessing, memory_format=layout)
+            images = self.normalised(views.pixels, machine)
             failures = [(path, f"{bad.reason}: {bad.detail}") for path, bad in views.bad]
             yield Seen(views.files, images, views.sizes, failures)
